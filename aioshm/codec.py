@@ -1,0 +1,69 @@
+"""Objects to buffers and back: pickle protocol 5 with large buffers out of band.
+
+A numpy array's bytes need not go through the pickle stream: pickle hands them out as
+buffers (PEP 574), which are copied once, straight into the record, 64-byte aligned, and
+once out of it. Each such frame costs about a microsecond at either end (a table line, a
+slice, a bytearray), so that below a few KiB copying through the stream is cheaper.
+Measured with one numpy array a message, encode to decode through the ring, out of band
+against in band: 1 KiB 1.5 times the time, 4 KiB 1.1, 8 KiB 0.94, 64 KiB 0.6.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+Buffer = bytes | bytearray | memoryview
+"""A frame: bytes-like, contiguous, and its ``len()`` is its number of bytes."""
+
+_OUT_OF_BAND = 8192
+
+
+class Codec(Protocol):
+    """What a queue needs to turn objects into buffers and back.
+
+    The writer's codec travels in the handle, pickled, so that both ends use the same.
+    """
+
+    def encode(self, obj: Any) -> Sequence[Buffer]:
+        """Give the frames of one object, at least one; they may be views of its memory."""
+
+    def decode(self, frames: Sequence[Buffer]) -> Any:
+        """Build the object from frames that belong to the caller.
+
+        Under `acquire_read` they are views of shared memory instead.
+        """
+
+
+class _OutOfBand(list[memoryview]):
+    """The buffers of one message, taken as pickle comes across them."""
+
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if len(view) < _OUT_OF_BAND:
+            return True  # pickle's word for "leave it in the stream"
+        self.append(view)
+        return False
+
+
+class PickleCodec:
+    """Pickle protocol 5; buffers of 8 KiB and more travel beside the stream.
+
+    Unpickling runs code that the peer chose: whoever holds a queue's handle is trusted.
+    """
+
+    def encode(self, obj: Any) -> Sequence[Buffer]:
+        """Pickle an object; the first frame is the stream, the others its large buffers."""
+        others = _OutOfBand()
+        head = pickle.dumps(obj, 5, buffer_callback=others.take)
+        return [head, *others] if others else [head]
+
+    def decode(self, frames: Sequence[Buffer]) -> Any:
+        """Unpickle an object; its large buffers are the frames themselves, not copies."""
+        if len(frames) == 1:
+            return pickle.loads(frames[0])
+        return pickle.loads(frames[0], buffers=frames[1:])
+
+    def __repr__(self) -> str:
+        return "PickleCodec()"

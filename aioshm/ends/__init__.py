@@ -1,0 +1,11 @@
+"""The two ends of a queue, below the public names of queue.py.
+
+::
+
+    writer.py   WriterEnd: enqueue, roster, policy     reader.py   ReaderEnd: dequeue
+      │  │  │                                            │  │
+      │  │  └── roster.py   who has which rank and slot  │  │
+      │  └───── lease.py    in place, without a copy ────┼──┘
+      └──────── end.py      what both ends share ────────┘
+    stats.py    what `stats()` gives
+"""

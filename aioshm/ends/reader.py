@@ -1,0 +1,307 @@
+"""The reading end: joins by its link, drains the ring, and says how the writer ended."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import os
+import pickle
+from collections.abc import Sequence
+from mmap import mmap
+from threading import get_ident
+from typing import Any, Self
+
+from aioshm.codec import Buffer
+from aioshm.ends.end import TURN_EVERY, End
+from aioshm.ends.lease import ReadLease
+from aioshm.ends.stats import ReaderStats, WaitStats
+from aioshm.errors import AioshmError, DecodeError, QueueEmpty, QueueShutDown, WriterDied
+from aioshm.handle import Handle
+from aioshm.links.hello import Welcome
+from aioshm.links.local_client import LocalClient
+from aioshm.shm.doorbell import Doorbell
+from aioshm.shm.layout import OBJECT, Layout
+from aioshm.shm.ring import Record, RingReader
+from aioshm.shm.segment import Segment
+from aioshm.waiting import Backoff, turn
+
+logger = logging.getLogger("aioshm")
+
+
+class ReaderEnd(End):
+    """The reading end of a queue; `MessageQueue.create_from_handle` makes it."""
+
+    def __init__(self, handle: Handle, rank: int, backoff: Backoff) -> None:
+        self._rank = rank
+        self._client = self._link = LocalClient(
+            self, handle.path, bytes.fromhex(handle.token), rank
+        )
+        try:
+            codec = pickle.loads(bytes.fromhex(handle.codec))
+        except Exception as error:
+            raise DecodeError(f"the handle's codec cannot be loaded: {error}") from error
+        super().__init__(handle, codec, backoff)
+        self._ring: RingReader | None = None
+        self._writer_bell: Doorbell | None = None
+        self._writer_gone = False
+        self._failure: AioshmError | None = None
+
+    # -- joining ----------------------------------------------------------------------------
+
+    @property
+    def _who(self) -> str:
+        at = "" if self._ring is None else f" at position {self._ring.position}"
+        return f"reader rank {self._rank} of queue {self._handle.name!r} (pid {os.getpid()}){at}"
+
+    @property
+    def rank(self) -> int:
+        """The rank this reader asked for."""
+        return self._rank
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._client.start(loop)
+
+    def _missing(self) -> str:
+        if self._ring is None:
+            return f"the writer (pid {self._handle.pid}) to let it in: is its loop running?"
+        return "the other readers to join"
+
+    def joined(self, welcome: Welcome, fds: list[int]) -> None:
+        """The writer let us in; called by the link."""
+        layout = Layout(welcome.payload, welcome.slot_bytes, welcome.chunks, welcome.slots)
+        data_fd, control_fd, bell_fd, writer_bell_fd = fds
+        bell, self._writer_bell = Doorbell(bell_fd), Doorbell(writer_bell_fd)
+        self._bells += [bell, self._writer_bell]
+        try:
+            try:
+                data = Segment.attach(
+                    data_fd, layout.data_bytes, writable=False, words=layout.records
+                )
+                self._segments.append(data)
+            except BaseException:
+                os.close(control_fd)
+                raise
+            nbytes = layout.control_bytes
+            control = Segment.attach(control_fd, nbytes, writable=True, words=nbytes)
+            self._segments.append(control)
+        except (AioshmError, OSError) as error:
+            self.refused(
+                error
+                if isinstance(error, AioshmError)
+                else AioshmError(f"{self._who} cannot map the queue's memory: {error}")
+            )
+            self._client.close()
+            return
+        data.close_fd()
+        control.close_fd()
+        self._ring = RingReader(data, control, layout, welcome.slot, welcome.position)
+        self._ring.number = welcome.number
+        self._waiter.start(bell, self._ring)
+        logger.debug("%s joined the writer (pid %d)", self._who, welcome.pid)
+        if welcome.ready:
+            self.ready()
+
+    def ready(self) -> None:
+        """All readers have joined; called by the link."""
+        self._ready = self._open = True
+        self._changed()
+
+    def writer_gone(self) -> None:
+        """The writer's link ended; called by the link."""
+        self._writer_gone = True
+        self._changed()
+
+    def refused(self, error: AioshmError) -> None:
+        """We did not get in; called by the link."""
+        self._failure = error
+        self._changed()
+
+    def _check_ready(self) -> bool | None:
+        if self._failure is not None:
+            raise copy.copy(self._failure)
+        if self._closed:
+            raise QueueShutDown(f"{self._who} was closed")
+        if self._ready:
+            return True
+        if self._writer_gone:
+            self._raise_end()
+        return None
+
+    # -- reading ----------------------------------------------------------------------------
+
+    async def dequeue(self, timeout: float | None = None) -> Any:
+        """Read the next message, as soon as there is one.
+
+        What it returns belongs to the caller and shares no memory with the queue.
+
+        Args:
+            timeout: seconds to wait for a message, None for ever, 0 tries once.
+
+        Raises:
+            TimeoutError: none came in time; one that comes later is not lost.
+            QueueShutDown: the writer (or this reader) closed, and all was read.
+            WriterDied: the writer died, and all it had written was read.
+            Evicted: the writer went on without this reader.
+            DecodeError: the codec could not take the message; just that one is consumed.
+            AdmissionRefused: the writer did not let this reader in.
+            SegmentError: the shared memory is not what it should be.
+
+        Cancelling it consumes nothing.
+        """
+        self._calls = calls = self._calls + 1
+        ring = self._ring
+        if (
+            self._open
+            and calls % TURN_EVERY
+            and not self._waiter.length
+            and get_ident() == self._thread
+            and self._runs()
+            and ring is not None
+        ):
+            record = ring.try_read()
+            if record is not None:
+                if ring.owed:
+                    self._pay()
+                return self._decode(record)
+        return self._decode(await self._dequeue_later(timeout))
+
+    async def _dequeue_later(self, timeout: float | None) -> Record:
+        self._bind()
+        if not self._calls % TURN_EVERY:
+            await turn()
+        return await self._waiter.wait(self._try_read, timeout, self._late)
+
+    def dequeue_nowait(self) -> Any:
+        """Read the next message, if there is one now.
+
+        Raises:
+            QueueEmpty: there is none, not all have joined, or other tasks wait.
+            QueueShutDown, WriterDied, Evicted, DecodeError, AdmissionRefused,
+            SegmentError: as `dequeue`.
+        """
+        self._bind_nowait()
+        if self._waiter.length and not self._closed:
+            raise QueueEmpty(f"{self._who}: other tasks wait to read, or hold a lease")
+        record = self._try_read()
+        if record is None:
+            raise QueueEmpty(f"{self._who}: nothing to read now")
+        return self._decode(record)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.dequeue()
+        except QueueShutDown:
+            raise StopAsyncIteration from None
+
+    def _try_read(self) -> Record | None:
+        if not self._check_ready():
+            return None
+        assert self._ring is not None
+        record = self._ring.try_read()
+        if record is None and (self._writer_gone or self._ring.is_closed()):
+            # The end was seen after the look at `written`; what was written in between
+            # comes first.
+            record = self._ring.try_read()
+            if record is None:
+                self._raise_end()
+        self._pay()
+        return record
+
+    def _try_borrow(self) -> tuple[int, list[slice]] | None:
+        if not self._check_ready():
+            return None
+        assert self._ring is not None
+        found = self._ring.borrow()
+        if found is None and (self._writer_gone or self._ring.is_closed()):
+            found = self._ring.borrow()
+            if found is None:
+                self._raise_end()
+        return found
+
+    def _raise_end(self) -> None:
+        if self._ring is not None and self._ring.is_closed():
+            raise QueueShutDown(
+                f"{self._who}: the writer (pid {self._handle.pid}) closed, and everything it "
+                "wrote was read"
+            )
+        number = 0 if self._ring is None else self._ring.number
+        raise WriterDied(
+            f"{self._who}: the writer (pid {self._handle.pid}) died; everything it had written, "
+            f"up to message {number}, was read",
+            pid=self._handle.pid,
+        )
+
+    def _decode(self, record: Record) -> Any:
+        kind, frames = record
+        return self._decode_object(frames) if kind == OBJECT else frames[0]
+
+    def _decode_object(self, frames: Sequence[Buffer]) -> Any:
+        try:
+            return self._decode_frames(frames)
+        except Exception as error:
+            raise DecodeError(
+                f"{self._who}: {self._codec!r} cannot decode the message before it: {error}; "
+                "just that one is lost"
+            ) from error
+
+    def _pay(self) -> None:
+        """Ring the writer's bell if it is owed; struck off only once it rang."""
+        ring, bell = self._ring, self._writer_bell
+        if ring is not None and bell is not None and ring.owed:
+            bell.ring()
+            self._rung += 1
+            ring.owed = False
+
+    def acquire_read(self, timeout: float | None = None) -> ReadLease:
+        """Read the next message in place: ``async with queue.acquire_read() as lease: ...``.
+
+        Entering waits for a message. ``lease.buffers`` are its frames, in shared memory
+        and read-only; ``lease.load()`` decodes them without a copy. Both are valid inside
+        the block only. Left normally, the message is consumed; left by an exception or a
+        cancel, it is still the next. One lease at a time; other dequeues wait.
+
+        Args:
+            timeout: seconds to wait for a message, None for ever, 0 tries once.
+
+        Raises:
+            BufferError: views of the buffers are alive when the block is left; the message
+                is still the next.
+            Evicted: the writer went on meanwhile; what was read may be torn.
+            TimeoutError, QueueShutDown, WriterDied, AdmissionRefused, SegmentError: as
+            `dequeue`.
+        """
+
+        async def borrow() -> tuple[mmap, int, list[slice]]:
+            self._bind()
+            kind, where = await self._waiter.wait(self._try_borrow, timeout, self._late, hold=True)
+            return self._segments[0].raw, kind, where
+
+        return ReadLease(borrow, self._decode_object, self._consume, self._waiter.leave)
+
+    def _consume(self) -> None:
+        if self._ring is not None and not self._closed:
+            self._ring.release()
+            self._pay()
+
+    # -- saying what is going on, leaving -----------------------------------------------------
+
+    def _late(self, waited: float, over: bool) -> None:
+        if over:
+            what = "a message" if self._ready else self._missing()
+            raise TimeoutError(f"{self._who} waited {waited:.3g} s for {what}")
+
+    def stats(self) -> ReaderStats:
+        """Give this end's counts."""
+        if self._ring is None:
+            return ReaderStats(self._rank, 0, 0, 0, WaitStats(0, 0, 0, 0))
+        return ReaderStats(
+            self._rank, self._ring.number, self._ring.position, self._rung, self._wait_stats()
+        )
+
+    def _leave(self) -> None:
+        self._pay()
+        self._client.close(goodbye=True)

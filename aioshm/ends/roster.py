@@ -1,0 +1,112 @@
+"""Who has which rank and which slot: pure bookkeeping, on the writer's side.
+
+::
+
+    rank:   free ──join──► live ──goodbye──► free
+                            │ └──evict─────► free, its process maybe still there
+                            └──death──► dead ──evict, or the next join──► free
+
+    slot:   free ──join──► in use ──goodbye, or exit of the process──► free
+
+A slot outlives its rank: a reader that was evicted while it was stopped wakes up some
+day and moves its cursor, so nobody else may have that slot before its process has
+exited.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+from aioshm.errors import AdmissionRefused
+from aioshm.shm.doorbell import Doorbell
+
+
+@dataclass(eq=False)
+class Member:
+    """One admission: a rank, its slot and its bell, by one connection."""
+
+    rank: int
+    pid: int
+    slot: int
+    bell: Doorbell
+    connection: Hashable
+
+
+class Roster:
+    """The ranks of one queue.
+
+    Args:
+        ranks: the ranks there are.
+        slots: admissions that can hold a slot at once.
+
+    Attributes:
+        live, dead: who has a rank, and whose death is undecided; by rank.
+        slots: who holds a slot, with or without a rank; by slot.
+    """
+
+    def __init__(self, ranks: Iterable[int], slots: int) -> None:
+        self.ranks = tuple(ranks)
+        self.live: dict[int, Member] = {}
+        self.dead: dict[int, Member] = {}
+        self.slots: dict[int, Member] = {}
+        self._members: dict[Hashable, Member] = {}
+        self._ever: set[int] = set()
+        self._free = list(range(slots))
+
+    def join(self, rank: int, pid: int, connection: Hashable, bell: Doorbell) -> Member:
+        """Give a rank to a reader, and a fresh slot.
+
+        Raises:
+            AdmissionRefused: no such rank, rank taken, or no slot left.
+        """
+        if rank not in self.ranks:
+            raise AdmissionRefused(f"there is no local rank {rank}; there are {list(self.ranks)}")
+        if rank in self.live:
+            raise AdmissionRefused(
+                f"rank {rank} is taken by pid {self.live[rank].pid}; evict it or choose another"
+            )
+        if not self._free:
+            raise AdmissionRefused(
+                f"rank {rank}: all slots are held by processes that left without a goodbye and "
+                "have not exited; end them or make a new queue"
+            )
+        member = Member(rank, pid, heapq.heappop(self._free), bell, connection)
+        self.dead.pop(rank, None)
+        self.live[rank] = self._members[connection] = self.slots[member.slot] = member
+        self._ever.add(rank)
+        return member
+
+    def part(self, connection: Hashable, *, died: bool) -> Member | None:
+        """Take a reader off its rank; None if it had lost it before.
+
+        After a death the rank counts among the dead until `resolve` or the next `join`.
+        """
+        member = self._members[connection]
+        if self.live.get(member.rank) is not member:
+            return None
+        del self.live[member.rank]
+        if died:
+            self.dead[member.rank] = member
+        return member
+
+    def slot_is_free(self, connection: Hashable) -> Member | None:
+        """Take the slot back: its reader said goodbye or exited; None if that is done."""
+        member = self._members.pop(connection, None)
+        if member is not None:
+            del self.slots[member.slot]
+            heapq.heappush(self._free, member.slot)
+        return member
+
+    def evict(self, rank: int) -> Member | None:
+        """Free a rank, whether its reader lives or died; None if nobody has it."""
+        return self.live.pop(rank, None) or self.dead.pop(rank, None)
+
+    def missing(self) -> list[int]:
+        """The ranks that nobody has taken since the beginning."""
+        return [rank for rank in self.ranks if rank not in self._ever]
+
+    def complete(self) -> bool:
+        """Tell whether every rank was taken once and no death is undecided."""
+        return not self.dead and len(self._ever) == len(self.ranks)

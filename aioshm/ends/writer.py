@@ -1,0 +1,370 @@
+"""The writing end: one line of tasks, one ring, and a decision for every lost reader."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from threading import get_ident
+from typing import Any
+
+from aioshm.codec import Buffer, Codec
+from aioshm.ends.end import TURN_EVERY, End
+from aioshm.ends.lease import WriteLease
+from aioshm.ends.roster import Member, Roster
+from aioshm.ends.stats import PeerStats, WriterStats
+from aioshm.errors import AdmissionRefused, EncodeError, QueueFull, QueueShutDown, ReaderDied
+from aioshm.handle import Handle
+from aioshm.links import hello
+from aioshm.links.connection import Connection
+from aioshm.links.local import LocalServer
+from aioshm.shm.doorbell import Doorbell
+from aioshm.shm.layout import Layout
+from aioshm.shm.ring import RingWriter
+from aioshm.shm.segment import Segment
+from aioshm.waiting import Backoff, turn
+
+logger = logging.getLogger("aioshm")
+
+_SPARE_SLOTS = 62
+
+
+class WriterEnd(End):
+    """The writing end of a queue; `MessageQueue.create` makes it and documents the arguments."""
+
+    def __init__(
+        self,
+        ranks: Sequence[int],
+        *,
+        max_chunk_bytes: int,
+        max_chunks: int,
+        codec: Codec,
+        codec_pickle: bytes,
+        backoff: Backoff,
+        evict_dead: bool,
+        warn_after: float,
+        name: str,
+    ) -> None:
+        token = os.urandom(32)
+        slots = 2 * len(ranks) + _SPARE_SLOTS
+        self._layout = layout = Layout.for_queue(max_chunk_bytes, max_chunks, slots)
+        self._evict_dead = evict_dead
+        self._warn_after = self._warn_at = warn_after
+        self._roster = Roster(ranks, layout.slots)
+        self._server = self._link = LocalServer(self, name, token, 2 * len(ranks) + 16)
+        try:
+            handle = Handle(
+                name=name,
+                path=self._server.path,
+                token=token.hex(),
+                ranks=tuple(ranks),
+                pid=os.getpid(),
+                codec=codec_pickle.hex(),
+            )
+            super().__init__(handle, codec, backoff)
+            self._bell = Doorbell()
+            self._bells.append(self._bell)
+            data = Segment.create(f"aioshm-{name}-data", layout.data_bytes, words=layout.records)
+            self._segments.append(data)
+            control_bytes = layout.control_bytes
+            control = Segment.create(f"aioshm-{name}-control", control_bytes, words=control_bytes)
+            self._segments.append(control)
+            self._ring = RingWriter(data, control, layout)
+            data.seal(future_writes=True)
+            control.seal(future_writes=False)
+        except BaseException:
+            self._closed = True
+            self._server.close()
+            for item in (*getattr(self, "_bells", ()), *getattr(self, "_segments", ())):
+                item.close()
+            raise
+        logger.debug("%s listens at %s", self._who, self._server.path)
+
+    # -- meeting the readers --------------------------------------------------------------
+
+    @property
+    def _who(self) -> str:
+        return f"writer of queue {self._handle.name!r} (pid {self._handle.pid})"
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waiter.start(self._bell, self._ring)
+        self._server.start(loop)
+
+    def _check_ready(self) -> bool | None:
+        if self._closed:
+            raise QueueShutDown(f"{self._who} was closed")
+        if self._roster.dead:
+            self._raise_dead()
+        return self._ready or None
+
+    def _missing(self) -> str:
+        return f"ranks {self._roster.missing()} to join, of {list(self._roster.ranks)}"
+
+    def admit(self, connection: Connection, rank: int) -> tuple[hello.Welcome, tuple[int, ...]]:
+        """Let a reader in; called by the link."""
+        if self._closed:
+            raise AdmissionRefused("the queue is closed")
+        try:
+            bell = Doorbell()
+        except OSError as error:
+            raise AdmissionRefused(f"the writer has no descriptor left for rank {rank}") from error
+        before = self._roster.dead.get(rank)
+        try:
+            member = self._roster.join(rank, connection.pid, connection, bell)
+        except AdmissionRefused:
+            bell.close()
+            raise
+        if before is not None:
+            self._ring.evict(before.slot)
+        self._bells.append(bell)
+        position = self._ring.admit(member.slot)
+        logger.info("%s: rank %d joined (pid %d)", self._who, rank, connection.pid)
+        self._gather()
+        layout = self._layout
+        welcome = hello.Welcome(
+            payload=layout.payload,
+            slot_bytes=layout.slot,
+            chunks=layout.chunks,
+            slots=layout.slots,
+            slot=member.slot,
+            position=position,
+            number=self._ring.number,
+            ready=self._ready,
+            pid=os.getpid(),
+        )
+        data, control = self._segments
+        return welcome, (data.fileno(), control.fileno(), bell.fileno(), self._bell.fileno())
+
+    def _gather(self) -> None:
+        """Look whether all have joined, and whether calls may take the short path."""
+        if not self._ready and self._roster.complete():
+            self._ready = True
+            self._server.broadcast(hello.READY)
+        self._open = self._ready and not self._closed and not self._roster.dead
+        self._changed()
+
+    def departed(self, connection: Connection, *, goodbye: bool) -> None:
+        """A reader's link ended; called by the link."""
+        position = self._ring.position
+        member = self._roster.part(connection, died=not goodbye)
+        if goodbye:
+            self.exited(connection)
+        if member is None:
+            return  # evicted before
+        if goodbye:
+            self._ring.forget(member.slot)
+            logger.info("%s: rank %d left (pid %d)", self._who, member.rank, member.pid)
+        elif self._evict_dead:
+            logger.warning(
+                "%s: rank %d died (pid %d) at position %d; evicted, the others go on",
+                self._who, member.rank, member.pid, position,
+            )  # fmt: skip
+            self._evict(member.rank)
+        else:
+            logger.info("%s: rank %d died (pid %d)", self._who, member.rank, member.pid)
+        self._gather()
+
+    def exited(self, connection: Connection) -> None:
+        """The process of a reader can touch its slot no more; called by the link."""
+        member = self._roster.slot_is_free(connection)
+        if member is not None:
+            self._bells.remove(member.bell)
+            member.bell.close()
+
+    def evict(self, rank: int) -> None:
+        """Go on without the reader of this rank, whether it is slow, stuck or dead.
+
+        It gets `Evicted` when it moves again; the rank is free for another reader, which
+        starts with the next message. Nothing waits.
+
+        Raises:
+            ValueError: nobody has that rank.
+        """
+        self._bind()
+        if self._closed:
+            raise QueueShutDown(f"{self._who} was closed")
+        member = self._evict(rank)
+        logger.info("%s: rank %d evicted (pid %d)", self._who, rank, member.pid)
+        self._gather()
+
+    def _evict(self, rank: int) -> Member:
+        member = self._roster.evict(rank)
+        if member is None:
+            raise ValueError(
+                f"{self._who}: nobody has rank {rank}; ranks taken are {sorted(self._roster.live)}"
+            )
+        self._ring.evict(member.slot)
+        self._pay()
+        return member
+
+    def _raise_dead(self) -> None:
+        rank, member = next(iter(self._roster.dead.items()))
+        raise ReaderDied(
+            f"reader rank {rank} (pid {member.pid}) died, and {self._who} at position "
+            f"{self._ring.position} writes nothing until a reader takes the rank again or "
+            f"evict({rank}) is called",
+            rank=rank,
+            pid=member.pid,
+        )
+
+    # -- writing ------------------------------------------------------------------------------
+
+    async def enqueue(self, obj: Any, timeout: float | None = None) -> None:
+        """Write one object for every reader, as soon as there is room.
+
+        When it returns, the object is the caller's again, to change or to free.
+
+        Args:
+            obj: whatever the codec takes.
+            timeout: seconds to wait for room, None for ever, 0 tries once.
+
+        Raises:
+            TimeoutError: there was no room in time; nothing was written.
+            EncodeError: the codec could not take the object.
+            MessageTooLarge: it does not fit the ring.
+            ReaderDied: a reader died, and ``on_reader_death`` is ``"raise"``.
+            QueueShutDown: this writer was closed.
+
+        Cancelling it writes nothing.
+        """
+        frames = self._frames(obj)
+        self._calls = calls = self._calls + 1
+        if (
+            self._open
+            and calls % TURN_EVERY
+            and not self._waiter.length
+            and get_ident() == self._thread
+            and self._runs()
+            and self._ring.try_write(frames)
+        ):
+            if self._ring.owed:
+                self._pay()
+            return
+        await self._enqueue_later(frames, timeout)
+
+    async def _enqueue_later(self, frames: Sequence[Buffer], timeout: float | None) -> None:
+        self._bind()
+        if not self._calls % TURN_EVERY:
+            await turn()
+        await self._waiter.wait(lambda: self._try_write(frames), timeout, self._late)
+
+    def enqueue_nowait(self, obj: Any) -> None:
+        """Write one object for every reader, now.
+
+        Raises:
+            QueueFull: there is no room, not all readers have joined, or other tasks wait.
+            EncodeError, MessageTooLarge, ReaderDied, QueueShutDown: as `enqueue`.
+        """
+        self._bind_nowait()
+        frames = self._frames(obj)
+        if self._waiter.length and not self._closed:
+            raise QueueFull(f"{self._who}: other tasks wait to write, or hold a lease")
+        if not self._try_write(frames):
+            raise QueueFull(f"{self._who}: {self._held_back()}")
+
+    def _frames(self, obj: Any) -> Sequence[Buffer]:
+        try:
+            return self._encode(obj)
+        except Exception as error:
+            raise EncodeError(
+                f"{self._who}: {self._codec!r} cannot encode this {type(obj).__name__}: {error}"
+            ) from error
+
+    def _try_write(self, frames: Sequence[Buffer]) -> bool | None:
+        if not self._check_ready() or not self._ring.try_write(frames):
+            return None
+        self._pay()
+        return True
+
+    def _try_claim(self, nbytes: int) -> slice | None:
+        return self._ring.claim(nbytes) if self._check_ready() else None
+
+    def _pay(self) -> None:
+        """Ring the bells that are owed; each is struck off only once it rang."""
+        owed = self._ring.owed
+        while owed:
+            member = self._roster.slots.get(owed[-1])
+            if member is not None:
+                member.bell.ring()
+                self._rung += 1
+            owed.pop()
+
+    def acquire_write(self, nbytes: int, timeout: float | None = None) -> WriteLease:
+        """Write ``nbytes`` in place: ``async with queue.acquire_write(n) as lease: ...``.
+
+        Entering waits for room. ``lease.buffer`` is that memory, writable, with whatever
+        bytes were there; ``lease.nbytes = n`` publishes less of it. Left normally, readers
+        dequeue it as ``bytes``; left by an exception or a cancel, nothing was written.
+        Other enqueues wait meanwhile; one from the same task raises RuntimeError.
+
+        Args:
+            nbytes: bytes wanted, up to max_chunk_bytes.
+            timeout: seconds to wait for room, None for ever, 0 tries once.
+
+        Raises:
+            BufferError: views of the buffer are alive when the block is left.
+            ValueError: a negative size.
+            TimeoutError, MessageTooLarge, ReaderDied, QueueShutDown: as `enqueue`.
+        """
+        if nbytes < 0:
+            raise ValueError(f"acquire_write: {nbytes} bytes where 0 or more were expected")
+
+        async def claim() -> tuple[Segment, slice]:
+            self._bind()
+            wait = self._waiter.wait
+            where = await wait(lambda: self._try_claim(nbytes), timeout, self._late, hold=True)
+            return self._segments[0], where
+
+        return WriteLease(nbytes, claim, self._commit, self._waiter.leave)
+
+    def _commit(self, nbytes: int) -> None:
+        if self._closed:
+            raise QueueShutDown(f"{self._who} was closed inside the lease; nothing was written")
+        self._ring.commit(nbytes)
+        self._pay()
+
+    # -- saying what is going on --------------------------------------------------------------
+
+    def _late(self, waited: float, over: bool) -> None:
+        if over:
+            raise TimeoutError(f"{self._who} waited {waited:.3g} s: {self._held_back()}")
+        if waited < self._warn_after:
+            self._warn_at = self._warn_after
+        elif waited >= self._warn_at:
+            self._warn_at = waited + self._warn_after
+            logger.warning(
+                "%s has waited %.0f s: %s; long work in a reader, such as compilation, is a "
+                "usual cause", self._who, waited, self._held_back(),
+            )  # fmt: skip
+
+    def _held_back(self) -> str:
+        if not self._ready:
+            return f"waiting for {self._missing()}"
+        behind = sorted(self._peers(), key=lambda peer: -peer.behind)
+        slow = [f"rank {p.rank} (pid {p.pid}) is {p.behind} bytes behind" for p in behind[:8]]
+        return f"the ring of {self._layout.capacity} bytes has no room: {', '.join(slow)}"
+
+    def _peers(self) -> tuple[PeerStats, ...]:
+        cursors, end = self._ring.cursors(), self._ring.position
+        return tuple(
+            PeerStats(m.rank, m.pid, cursors[m.slot], end - cursors[m.slot])
+            for m in self._roster.live.values()
+        )
+
+    def stats(self) -> WriterStats:
+        """Give this end's counts, and how far behind each reader is."""
+        ring = self._ring
+        peers = () if self._closed else self._peers()
+        dead = tuple(self._roster.dead)
+        return WriterStats(
+            ring.number, ring.position, self._layout.capacity, self._rung, peers, dead,
+            self._wait_stats(),
+        )  # fmt: skip
+
+    # -- leaving ------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        self._ring.close()
+        self._pay()
+        self._server.close()

@@ -1,0 +1,74 @@
+"""One record: how the frames of a message lie in the ring (drawn in layout.py).
+
+Filling happens above ``written``, where no reader looks yet; locating happens below
+it, but may meet bytes that are being overwritten when the reader was evicted. So
+``locate`` believes nothing: it returns None for what cannot be a record, and the
+ring then finds out why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from mmap import mmap
+
+from aioshm.shm.layout import ALIGN, HEADER, LENGTH, aligned
+
+Buffer = bytes | bytearray | memoryview
+"""A frame: bytes-like, contiguous, and its ``len()`` is its number of bytes."""
+
+# Up to here one copy of header and payload together beats packing the header in
+# place and copying the payload behind it (123 against 127 ns at 112 bytes, and a
+# second copy of 4 KiB costs less than the 50 ns of one more call into mmap).
+_TOGETHER = 4096
+
+
+def fill(
+    raw: mmap, at: int, position: int, size: int, kind: int, number: int, frames: Sequence[Buffer]
+) -> None:
+    """Write a record of ``size`` bytes at offset ``at`` of the segment."""
+    head = frames[0]
+    length = len(head)
+    fields = position, size >> 6, len(frames) << 4 | kind, number, length
+    start = at + HEADER.size
+    if len(frames) == 1:
+        if length <= _TOGETHER:
+            raw[at : start + length] = HEADER.pack(*fields) + head
+            return
+        HEADER.pack_into(raw, at, *fields)
+        raw[start : start + length] = head
+        return
+    HEADER.pack_into(raw, at, *fields)
+    for frame in frames[1:]:
+        LENGTH.pack_into(raw, start, len(frame))
+        start += LENGTH.size
+    raw[start : start + length] = head
+    start += length
+    for frame in frames[1:]:
+        start += -(start - at) % ALIGN
+        raw[start : start + len(frame)] = frame
+        start += len(frame)
+
+
+def locate(raw: mmap, at: int, size: int, count: int, length: int) -> list[slice] | None:
+    """Find the frames of the record at offset ``at``; None if they do not lie within it.
+
+    Args:
+        raw: the mapping.
+        at: where the record starts, a multiple of 64.
+        size: bytes of the whole record, checked by the caller against the ring.
+        count: frames, as the header says.
+        length: bytes of the first frame, as the header says.
+    """
+    table = at + HEADER.size
+    start = table + LENGTH.size * (count - 1)
+    end = at + size
+    if not 1 <= count <= size // LENGTH.size or start + length > end:
+        return None
+    frames = [slice(start, start + length)]
+    for index in range(count - 1):
+        start = at + aligned(frames[-1].stop - at)
+        (length,) = LENGTH.unpack_from(raw, table + LENGTH.size * index)
+        if start + length > end:
+            return None
+        frames.append(slice(start, start + length))
+    return frames

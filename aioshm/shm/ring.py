@@ -1,0 +1,52 @@
+"""The ring: one writer, many readers, one copy of every message in shared memory.
+
+Theory of operation
+-------------------
+The writer owns one position, ``written``; each reader owns one, ``read[r]``. All
+between the slowest ``read`` and ``written`` is unread; the rest of the ring is room::
+
+            read[1]     read[0]                written            limit = min(read) + capacity
+    ──────────┼───────────┼───────────────────────┼───────────────────────┼──────────
+     read by all │ read by some │   unread          │        room
+
+Each side copies the other's positions and looks again only when its copy says "full"
+or "empty". Full and empty are return values (False, None), never exceptions. Nothing
+here waits: a caller that wants to wait arms, and `arm` looks again, because a bell
+that was due before the flag stood is never rung.
+
+Five pairs of accesses order the two sides; each call site below carries its tag:
+
+============ ============================================ ==============================
+tag          one side                                     the other side
+============ ============================================ ==============================
+PUBLISH      record bytes, store_release(written)         load_acquire(written), record
+                                                          bytes
+FREE         last touch of the record,                    load_acquire(read[r]),
+             store_release(read[r])                       overwrite
+PARK-READER  parked[r] = 1, fence, look at written,       store written (or closed,
+             closed, evicted                              evicted), fence, look at parked
+PARK-WRITER  wake_at = p, fence, look at all read         store read[r], fence, look at
+                                                          wake_at
+EVICT        evicted[r] = 1, claim = limit, fence,        copy all, fence, look at
+             overwrite                                    evicted and claim
+============ ============================================ ==============================
+
+``claim`` is how far the writer may be overwriting: the limit it found at its last
+look at the readers, not the end of each record, so that it costs one store and one
+fence per look instead of per message. A reader whose copy began at ``position``
+has good bytes if ``claim <= position + capacity`` still holds after the copy. With
+honest readers only an eviction breaks that; it also catches a writer that was led on
+by a cursor some other process scribbled over.
+
+On the reader's side one fence serves FREE's store, PARK-WRITER and EVICT: the cursor
+may be stored before the look at evicted, because nobody heeds an evicted cursor.
+
+Bells are not rung here (that is I/O) but noted in ``owed``, before the flag that asked
+for them is cleared, and struck off by the caller after ringing: a KeyboardInterrupt
+in between leaves them owed to the next call.
+"""
+
+from aioshm.shm.ring_reader import Record, RingReader
+from aioshm.shm.ring_writer import RingWriter
+
+__all__ = ["Record", "RingReader", "RingWriter"]

@@ -1,0 +1,208 @@
+"""The reading side of the ring; ring.py has the theory and the five tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from aioshm.errors import Evicted, SegmentError
+from aioshm.shm.layout import (
+    CLAIM,
+    CLOSED,
+    HEADER,
+    OBJECT,
+    PADDING,
+    RAW,
+    WAKE_AT,
+    WRITTEN,
+    Layout,
+    is_written,
+)
+from aioshm.shm.ordering import fence, load, load_acquire, store, store_release
+from aioshm.shm.record import Buffer, locate
+from aioshm.shm.segment import Segment
+
+Record = tuple[int, Sequence[Buffer]]
+"""The kind of a message (OBJECT or RAW) and its frames, in memory of their own."""
+
+
+class RingReader:
+    """The reading side of one slot, over the two segments of a queue.
+
+    Args:
+        data: the writer's segment, mapped read-only.
+        control: the readers' segment, mapped for writing.
+        layout: the sizes of both.
+        slot: the slot this reader was admitted to.
+        position: where it starts, as the writer said when it admitted it.
+    """
+
+    def __init__(
+        self, data: Segment, control: Segment, layout: Layout, slot: int, position: int
+    ) -> None:
+        self._raw = data.raw
+        self._words = data.words
+        self._evicted = data.flags(layout.evicted)
+        self._cursors = control.words
+        self._read = layout.read(slot)
+        self._parked = control.flags(layout.parked)
+        self._capacity, self._records = layout.capacity, layout.records
+        self._slot = slot
+        self._written = position
+        self._borrowed = 0
+        self._number = 0
+        self.position = position
+        self.number = 0
+        self.owed = False
+
+    # -- reading -------------------------------------------------------------------
+
+    def try_read(self) -> Record | None:
+        """Copy the next message out and free its place; None if there is none.
+
+        Raises:
+            Evicted: the writer went on without this reader; the copy is thrown away.
+            SegmentError: there is no record where one was published.
+        """
+        position = self.position
+        if position == self._written and not self._look_for_written():
+            return None
+        raw = self._raw
+        offset = position % self._capacity
+        at = self._records + offset
+        there, blocks, meta, number, length = HEADER.unpack_from(raw, at)
+        end = position + (blocks << 6)
+        if (
+            meta == 1 << 4 | OBJECT
+            and there == position < end <= self._written
+            and length + HEADER.size <= end - position <= self._capacity - offset
+        ):
+            at += HEADER.size
+            kind = OBJECT
+            frames: list[Buffer] = [raw[at : at + length]]
+        else:
+            kind, where, end = self._locate(position)
+            first, *others = where
+            frames = [raw[first]]
+            frames += [bytearray(memoryview(raw)[other]) for other in others]
+            number = self._number
+        self._free(end)
+        self.number = number + 1
+        return kind, frames
+
+    def borrow(self) -> tuple[int, list[slice]] | None:
+        """Find the next message's frames and leave them where they are; None if there is none.
+
+        The bytes stand until `release`, which tells whether they stood that long.
+        """
+        if self.position == self._written and not self._look_for_written():
+            return None
+        kind, where, self._borrowed = self._locate(self.position)
+        return kind, where
+
+    def release(self) -> None:
+        """Free the place of the message that `borrow` found.
+
+        Raises:
+            Evicted: the writer went on meanwhile; what was read from it may be torn.
+        """
+        self._free(self._borrowed)
+        self.number = self._number + 1
+
+    def _free(self, end: int) -> None:
+        before, self.position = self.position, end
+        # FREE: the copy above is the last touch of the record.
+        store_release(self._cursors, self._read, end)  # FREE, PARK-WRITER
+        fence()  # PARK-WRITER, EVICT
+        if before < load(self._words, WAKE_AT) <= end:  # PARK-WRITER
+            # Only the store that crosses it rings; any later one would ring again.
+            self.owed = True
+        if (
+            load(self._evicted, self._slot)  # EVICT
+            or load(self._words, CLAIM) > before + self._capacity  # EVICT
+        ):
+            self._lost()
+
+    def _look_for_written(self) -> bool:
+        if load(self._evicted, self._slot):
+            self._lost()
+        written = load_acquire(self._words, WRITTEN)  # PUBLISH
+        if not self.position <= written <= self.position + self._capacity:
+            self._no_record(f"written is {written}")
+        self._written = written
+        return is_written(self.position, written)
+
+    def _locate(self, position: int) -> tuple[int, list[slice], int]:
+        """Find the frames of the next record, past a padding record; and where it ends."""
+        while True:
+            offset = position % self._capacity
+            at = self._records + offset
+            there, blocks, meta, self._number, length = HEADER.unpack_from(self._raw, at)
+            size = blocks << 6
+            end = position + size
+            where = locate(self._raw, at, size, meta >> 4, length)
+            if where is None or not (
+                there == position < end <= self._written and size <= self._capacity - offset
+            ):
+                self._no_record(f"the header says {there}, {size} bytes, {meta >> 4} frames")
+            kind = meta & 15
+            if kind in (OBJECT, RAW):
+                return kind, where, end
+            if kind != PADDING or end == self._written:
+                self._no_record(f"the header says kind {kind}")
+            position = end
+
+    def _lost(self) -> NoReturn:
+        """Say why the bytes at `position` are no longer ours."""
+        if load(self._evicted, self._slot):
+            raise Evicted(
+                f"the writer went on without this reader (slot {self._slot}, position "
+                f"{self.position}): it was evicted; join again to get the next messages"
+            )
+        raise SegmentError(
+            f"the writer wrote over position {self.position} of slot {self._slot} before it was "
+            "read: some process of this queue scribbled over the control segment"
+        )
+
+    def _no_record(self, found: str) -> NoReturn:
+        # EVICT: what was just read may have been overwritten; only then is it no error
+        # of the segment.
+        fence()
+        if load(self._evicted, self._slot) or load(self._words, CLAIM) > (
+            self.position + self._capacity
+        ):
+            self._lost()
+        raise SegmentError(
+            f"no record at position {self.position} of slot {self._slot}: {found}; "
+            "the memory is not what the writer wrote"
+        )
+
+    # -- waiting --------------------------------------------------------------------
+
+    def arm(self) -> bool:
+        """Ask for a bell at the next message, close or eviction; look again.
+
+        Returns:
+            True if there is something to see already: do not wait. `disarm` in either case.
+        """
+        store(self._parked, self._slot, 1)  # PARK-READER
+        fence()  # PARK-READER
+        return (
+            is_written(self.position, load_acquire(self._words, WRITTEN))  # PARK-READER
+            or self.is_closed()  # PARK-READER
+            or bool(load(self._evicted, self._slot))  # PARK-READER
+        )
+
+    def disarm(self) -> None:
+        """Ask for no bell any more."""
+        store(self._parked, self._slot, 0)
+
+    def overdue(self) -> bool:
+        """Tell whether the flag still stands although there is a message: a bell is due."""
+        return bool(load(self._parked, self._slot)) and is_written(
+            self.position, load_acquire(self._words, WRITTEN)
+        )
+
+    def is_closed(self) -> bool:
+        """Tell whether the writer closed; what it wrote before is to be read first."""
+        return bool(load_acquire(self._words, CLOSED))

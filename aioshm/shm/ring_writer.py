@@ -1,0 +1,251 @@
+"""The writing side of the ring; ring.py has the theory and the five tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from aioshm.errors import MessageTooLarge, SegmentError
+from aioshm.shm.layout import (
+    CLAIM,
+    CLOSED,
+    HEADER,
+    OBJECT,
+    PADDING,
+    RAW,
+    WAKE_AT,
+    WRITTEN,
+    Layout,
+    is_read,
+    record_size,
+)
+from aioshm.shm.ordering import (
+    fence,
+    load,
+    load_acquire,
+    load_flags,
+    store,
+    store_release,
+)
+from aioshm.shm.record import Buffer, fill
+from aioshm.shm.segment import Segment
+
+# How far ahead of a full ring a parked writer may ask to be woken, in records.
+_WAKE_RECORDS = 64
+
+
+class RingWriter:
+    """The writing side, over the two segments of a queue.
+
+    Args:
+        data: the writer's segment, mapped for writing.
+        control: the readers' segment.
+        layout: the sizes of both.
+        start: the first position, a multiple of 64.
+    """
+
+    def __init__(self, data: Segment, control: Segment, layout: Layout, start: int = 0) -> None:
+        self._raw = data.raw
+        self._words = data.words
+        self._evicted = data.flags(layout.evicted)
+        self._cursors = control.words
+        self._parked = control.flags(layout.parked)
+        self._nobody = bytes(layout.slots)
+        self._layout = layout
+        self._payload, self._slot = layout.payload, layout.slot
+        self._capacity, self._records = layout.capacity, layout.records
+        self._live: dict[int, int] = {}
+        self._limit = start
+        self._wanted = (start, 0)
+        self._claimed = (0, 0)
+        self.position = start
+        self.number = 0
+        self.owed: list[int] = []
+        store(self._words, WRITTEN, start)
+        store(self._words, CLAIM, start)
+
+    # -- writing ---------------------------------------------------------------
+
+    def try_write(self, frames: Sequence[Buffer]) -> bool:
+        """Write one message if there is room, and note who is to be woken in `owed`.
+
+        Raises:
+            MessageTooLarge: no ring of this size could take it.
+            SegmentError: a reader's cursor is not where it can be.
+        """
+        if len(frames) == 1:
+            total = len(frames[0])
+            size = (total + HEADER.size + 63) & -64
+        else:
+            lengths = [len(frame) for frame in frames]
+            total = sum(lengths)
+            size = record_size(lengths)
+        if total > self._payload or size > self._slot:
+            self._refuse(total, size)
+        offset = self.position % self._capacity
+        end = self.position + size
+        if offset + size > self._capacity:
+            end += self._capacity - offset
+        if end > self._limit and not self._look_for_room(end, size):
+            return False
+        position, at = self._place(offset, size)
+        fill(self._raw, at, position, size, OBJECT, self.number, frames)
+        self._publish(end)
+        return True
+
+    def claim(self, nbytes: int) -> slice | None:
+        """Find room for one frame of up to ``nbytes``; returns where to put it, or None.
+
+        The bytes stay unpublished until `commit`; `abort` or any other write forgets them.
+        """
+        size = record_size([nbytes])
+        if nbytes > self._payload:
+            self._refuse(nbytes, size)
+        offset = self.position % self._capacity
+        end = self.position + size
+        if offset + size > self._capacity:
+            end += self._capacity - offset
+        if end > self._limit and not self._look_for_room(end, size):
+            return None
+        position, at = self._place(offset, size)
+        self._claimed = position, at
+        return slice(at + HEADER.size, at + HEADER.size + nbytes)
+
+    def commit(self, nbytes: int) -> None:
+        """Publish the first ``nbytes`` of what `claim` gave."""
+        position, at = self._claimed
+        size = record_size([nbytes])
+        HEADER.pack_into(self._raw, at, position, size >> 6, 1 << 4 | RAW, self.number, nbytes)
+        self._publish(position + size)
+
+    def _place(self, offset: int, size: int) -> tuple[int, int]:
+        """Lay the padding record if the wrap is in the way; returns position and offset."""
+        room = self._capacity - offset
+        at = self._records + offset
+        if size <= room:
+            return self.position, at
+        HEADER.pack_into(self._raw, at, self.position, room >> 6, 1 << 4 | PADDING, 0, 0)
+        return self.position + room, self._records
+
+    def _publish(self, end: int) -> None:
+        # Our own position first: an interrupt after it leaves a whole record that the
+        # next write publishes too; the other way round would overwrite a published one.
+        self.position = end
+        self.number += 1
+        store_release(self._words, WRITTEN, end)  # PUBLISH
+        fence()  # PARK-READER
+        if load_flags(self._parked) != self._nobody:  # PARK-READER
+            self._note_parked()
+
+    def _note_parked(self) -> None:
+        for slot, flag in enumerate(load_flags(self._parked)):
+            if flag:
+                if slot in self._live:
+                    self.owed.append(slot)
+                # Cleared before the bell rings: the other way round would wipe out
+                # the flag of a reader that woke, found nothing and parked again.
+                store(self._parked, slot, 0)
+
+    # -- room and waiting for it ------------------------------------------------
+
+    def _look_for_room(self, end: int, size: int) -> bool:
+        self._wanted = end, size
+        limit = min(self.cursors().values(), default=self.position) + self._capacity
+        if limit > self._limit:
+            store_release(self._words, CLAIM, limit)  # EVICT
+            fence()  # EVICT
+            self._limit = limit
+        return end <= limit
+
+    def cursors(self) -> dict[int, int]:
+        """Look at all live readers: slot to cursor.
+
+        Raises:
+            SegmentError: a cursor went backwards or beyond what is written.
+        """
+        for slot, before in self._live.items():
+            read = load_acquire(self._cursors, self._layout.read(slot))  # FREE
+            if not before <= read <= self.position:
+                raise SegmentError(
+                    f"the cursor of slot {slot} is {read} where {before} to {self.position} "
+                    "is possible: its process scribbled over the control segment; evict it"
+                )
+            self._live[slot] = read
+        return dict(self._live)
+
+    def arm(self) -> bool:
+        """Ask for a bell when there is room for the message last tried; look again.
+
+        Far enough for that message, else a quarter of the ring, but never further than
+        64 such messages. Too low, and writer and reader go in step, a bell a message; a
+        full quarter always, and a reader that answers each message before it takes the
+        next leaves the writer to its timer.
+
+        Returns:
+            True if there is room already: do not wait. `disarm` in either case.
+        """
+        end, size = self._wanted
+        base = self.position - self._capacity
+        quarter = base + self._capacity // 4
+        wake_at = max(end - self._capacity, min(quarter, base + _WAKE_RECORDS * size))
+        store(self._words, WAKE_AT, wake_at)  # PARK-WRITER
+        fence()  # PARK-WRITER
+        return self._look_for_room(end, size)  # PARK-WRITER
+
+    def disarm(self) -> None:
+        """Ask for no bell any more; only the writer ever clears the word."""
+        store(self._words, WAKE_AT, 0)
+
+    def overdue(self) -> bool:
+        """Tell whether every reader passed the armed position, so that a bell is due."""
+        wake_at = load(self._words, WAKE_AT)
+        return bool(wake_at) and all(read >= wake_at for read in self.cursors().values())
+
+    # -- readers come and go ------------------------------------------------------
+
+    def admit(self, slot: int) -> int:
+        """Count a fresh slot among the readers; returns the position it starts at."""
+        store(self._evicted, slot, 0)
+        store(self._parked, slot, 0)
+        store_release(self._cursors, self._layout.read(slot), self.position)
+        self._live[slot] = self.position
+        return self.position
+
+    def forget(self, slot: int) -> None:
+        """Wait no longer for a reader that is gone."""
+        self._live.pop(slot, None)
+        store(self._parked, slot, 0)
+
+    def evict(self, slot: int) -> None:
+        """Go on without a reader that may still be there, and wake it to hear so."""
+        self._live.pop(slot, None)
+        store(self._evicted, slot, 1)  # EVICT, PARK-READER
+        fence()  # EVICT, PARK-READER
+        if load(self._parked, slot):  # PARK-READER
+            self.owed.append(slot)
+            store(self._parked, slot, 0)
+
+    def close(self) -> None:
+        """Say that nothing more will be written, and note all who wait for it."""
+        store_release(self._words, CLOSED, 1)  # PARK-READER
+        fence()  # PARK-READER
+        self._note_parked()
+
+    def is_read(self, position: int) -> bool:
+        """Tell whether every live reader is done with the chunk at this position."""
+        return all(is_read(position, read) for read in self.cursors().values())
+
+    def _refuse(self, total: int, size: int) -> NoReturn:
+        if total > self._payload:
+            raise MessageTooLarge(
+                f"the message has {total} bytes where max_chunk_bytes is {self._payload}; "
+                "give MessageQueue.create a larger max_chunk_bytes",
+                size=total,
+                limit=self._payload,
+            )
+        raise MessageTooLarge(
+            f"the message's frames take {size} bytes with their table and alignment where a "
+            f"slot has {self._slot}; give MessageQueue.create a larger max_chunk_bytes",
+            size=size,
+            limit=self._slot,
+        )
