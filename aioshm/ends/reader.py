@@ -8,7 +8,6 @@ import logging
 import os
 import pickle
 from collections.abc import Sequence
-from mmap import mmap
 from threading import get_ident
 from typing import Any, Self
 
@@ -34,9 +33,8 @@ class ReaderEnd(End):
 
     def __init__(self, handle: Handle, rank: int, backoff: Backoff) -> None:
         self._rank = rank
-        self._client = self._link = LocalClient(
-            self, handle.path, bytes.fromhex(handle.token), rank
-        )
+        token = bytes.fromhex(handle.token)
+        self._client = self._link = LocalClient(self, handle.path, token, rank)
         try:
             codec = pickle.loads(bytes.fromhex(handle.codec))
         except Exception as error:
@@ -275,10 +273,10 @@ class ReaderEnd(End):
             `dequeue`.
         """
 
-        async def borrow() -> tuple[mmap, int, list[slice]]:
+        async def borrow() -> tuple[Segment, int, list[slice]]:
             self._bind()
             kind, where = await self._waiter.wait(self._try_borrow, timeout, self._late, hold=True)
-            return self._segments[0].raw, kind, where
+            return self._segments[0], kind, where
 
         return ReadLease(borrow, self._decode_object, self._consume, self._waiter.leave)
 
