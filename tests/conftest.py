@@ -1,0 +1,63 @@
+"""Every test on both loops, in a socket folder of its own, and leaving nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from tests.helpers import children, descriptors, mappings
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every async test twice."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_loop() -> None:
+    """Have libuv open the pipe it keeps for the life of the process."""
+    uvloop.new_event_loop().close()
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give each test a runtime directory of its own, inherited by the processes it starts."""
+    folder = Path(tempfile.mkdtemp(prefix="aioshm-test-"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(runtime_folder: Path) -> Iterator[None]:
+    """Fail a test that leaves a descriptor, a process, a socket file or a mapping."""
+    gc.collect()
+    before_fds, before_maps, before_children = descriptors(), mappings(), children()
+    yield
+    # A process that was told to end, or a mapping in a traceback, may need a moment.
+    deadline = time.monotonic() + 5
+    while True:
+        gc.collect()
+        left = {
+            "descriptors": sorted(set(descriptors().items()) - set(before_fds.items())),
+            "mappings": sorted(mappings() - before_maps),
+            "processes": sorted(children() - before_children),
+            "socket files": sorted(
+                str(path) for path in runtime_folder.rglob("*") if not path.is_dir()
+            ),
+        }
+        if not any(left.values()) or time.monotonic() > deadline:
+            break
+        os.sched_yield()
+    assert not any(left.values()), f"left behind: {left}"
