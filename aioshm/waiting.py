@@ -15,7 +15,10 @@ A wait for a message, or for room, goes through three stages::
 side, and lets every other task of the loop run at each turn. It is worth its CPU while
 it pays off: the time allowed doubles, up to ``yield_for``, with each wait it ended, and
 halves with each it did not, down to a single turn. So one reader beside an idle core
-yields, and eight on two cores park at once and leave the CPU to the writer.
+yields, and eight on two cores park at once and leave the CPU to the writer. Two ends
+that answer each other could get stuck down there, each parking because the other does;
+so every sixteenth wait is a probe and yields for the whole time, and one that pays off
+brings the whole time back.
 
 *Parking* costs the other side a doorbell (an eventfd, a system call) and this side a
 wake-up by the kernel, tens of microseconds in all. The timer is no part of that, only a
@@ -46,6 +49,7 @@ T = TypeVar("T")
 # Neither loop sleeps finer; uvloop turns a shorter call_later into the next turn, and a
 # wait of the last 0.3 ms before a deadline into a spin.
 _SHORTEST = 1e-3
+_PROBE_EVERY = 16
 
 
 @dataclass(frozen=True)
@@ -90,17 +94,25 @@ class Pace:
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
         self._sleep = backoff.first_sleep
-        self.yield_for = backoff.yield_for
+        self._yield_for = backoff.yield_for
+        self._waits = 0
+
+    def begin(self) -> float:
+        """Seconds that the wait which begins now may go on yielding."""
+        self._waits += 1
+        if not self._waits % _PROBE_EVERY:
+            self._yield_for = self._backoff.yield_for
+        return self._yield_for
 
     def yielding_paid(self) -> None:
         """A yield ended the wait: allow the next one twice as long."""
         # From nothing the allowance could not double; 1 us is below any turn.
-        self.yield_for = min(self._backoff.yield_for, max(1e-6, self.yield_for * 2))
+        self._yield_for = min(self._backoff.yield_for, max(1e-6, self._yield_for * 2))
         self.succeeded()
 
     def yielding_failed(self) -> None:
         """All the yields ended no wait: allow half as much."""
-        self.yield_for /= 2
+        self._yield_for /= 2
 
     def next_sleep(self) -> float:
         """Seconds to sleep now; the next sleep of this wait is twice as long."""
@@ -253,7 +265,7 @@ class Waiter:
         late: Callable[[float, bool], None],
     ) -> T:
         now = start
-        park_at = start + self._pace.yield_for
+        park_at = start + self._pace.begin()
         while (result := attempt()) is None:
             if deadline is not None and now >= deadline:
                 late(now - start, True)

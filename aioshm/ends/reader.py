@@ -9,7 +9,7 @@ import os
 import pickle
 from collections.abc import Sequence
 from threading import get_ident
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from aioshm.codec import Buffer
 from aioshm.ends.end import TURN_EVERY, End
@@ -161,7 +161,13 @@ class ReaderEnd(End):
             if record is not None:
                 if ring.owed:
                     self._pay()
-                return self._decode(record)
+                kind, frames = record
+                if kind != OBJECT:
+                    return frames[0]
+                try:
+                    return self._decode_frames(frames)
+                except Exception as error:
+                    self._raise_decode(error)
         return self._decode(await self._dequeue_later(timeout))
 
     async def _dequeue_later(self, timeout: float | None) -> Record:
@@ -241,10 +247,13 @@ class ReaderEnd(End):
         try:
             return self._decode_frames(frames)
         except Exception as error:
-            raise DecodeError(
-                f"{self._who}: {self._codec!r} cannot decode the message before it: {error}; "
-                "just that one is lost"
-            ) from error
+            self._raise_decode(error)
+
+    def _raise_decode(self, error: Exception) -> NoReturn:
+        raise DecodeError(
+            f"{self._who}: {self._codec!r} cannot decode the message before it: {error}; "
+            "just that one is lost"
+        ) from error
 
     def _pay(self) -> None:
         """Ring the writer's bell if it is owed; struck off only once it rang."""

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from threading import get_ident
-from typing import Any
+from typing import Any, NoReturn
 
 from aioshm.codec import Buffer, Codec
 from aioshm.ends.end import TURN_EVERY, End
@@ -228,7 +228,10 @@ class WriterEnd(End):
 
         Cancelling it writes nothing.
         """
-        frames = self._frames(obj)
+        try:
+            frames = self._encode(obj)
+        except Exception as error:
+            self._raise_encode(obj, error)
         self._calls = calls = self._calls + 1
         if (
             self._open
@@ -257,19 +260,19 @@ class WriterEnd(End):
             EncodeError, MessageTooLarge, ReaderDied, QueueShutDown: as `enqueue`.
         """
         self._bind_nowait()
-        frames = self._frames(obj)
+        try:
+            frames = self._encode(obj)
+        except Exception as error:
+            self._raise_encode(obj, error)
         if self._waiter.length and not self._closed:
             raise QueueFull(f"{self._who}: other tasks wait to write, or hold a lease")
         if not self._try_write(frames):
             raise QueueFull(f"{self._who}: {self._held_back()}")
 
-    def _frames(self, obj: Any) -> Sequence[Buffer]:
-        try:
-            return self._encode(obj)
-        except Exception as error:
-            raise EncodeError(
-                f"{self._who}: {self._codec!r} cannot encode this {type(obj).__name__}: {error}"
-            ) from error
+    def _raise_encode(self, obj: Any, error: Exception) -> NoReturn:
+        raise EncodeError(
+            f"{self._who}: {self._codec!r} cannot encode this {type(obj).__name__}: {error}"
+        ) from error
 
     def _try_write(self, frames: Sequence[Buffer]) -> bool | None:
         if not self._check_ready() or not self._ring.try_write(frames):

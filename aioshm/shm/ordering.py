@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 Two processes see each other's stores late and, on some CPUs, in another order.
-Four promises are enough for the ring:
+Five promises are enough for the ring:
 
 ``load_acquire(words, i)``
     what is read *after* it is at least as new as what it returned;
@@ -14,6 +14,9 @@ Four promises are enough for the ring:
     passes an earlier store, which acquire and release do not give, not even on
     x86 (Intel SDM vol. 3, 9.2.3.4 "Loads may be reordered with earlier stores to
     different locations");
+``fence_loads()``
+    no load before it passes to after it, nor the other way round: the cheaper half of
+    a fence, for a reader that looks afterwards whether what it copied still stands;
 ``load(words, i)``, ``store(words, i, value)``
     one whole, untorn access and nothing else: for words whose order a fence at
     the call site gives.
@@ -22,14 +25,14 @@ A word is an element of a ``memoryview`` cast to "Q" (eight bytes) or "B" (one
 byte): CPython reads and writes such an element with one machine access. Not so
 ``struct.pack_into``, which zeroes its target first; it must not touch these words.
 
-=========== ================= ================= =============================
-machine     load_acquire      store_release     fence
-=========== ================= ================= =============================
-x86-64      plain load (TSO)  plain store (TSO) a locked instruction, the one
-                                                in releasing a threading.Lock
-others      load, then fence  fence, then store libatomic's
-                                                atomic_thread_fence (ctypes)
-=========== ================= ================= =============================
+=========== ================= ================= =========== =============================
+machine     load_acquire      store_release     fence_loads fence
+=========== ================= ================= =========== =============================
+x86-64      plain load (TSO)  plain store (TSO) nothing     a locked instruction, the one
+                                                (TSO)       in releasing a threading.Lock
+others      load, then fence  fence, then store fence       libatomic's
+                                                            atomic_thread_fence (ctypes)
+=========== ================= ================= =========== =============================
 
 Elsewhere a lock is no substitute: acquire then release of a lock is not a full
 barrier on ARM64, where accesses may move into the section from both sides and
@@ -113,6 +116,9 @@ if _X86_64:
     fence = _lock_fence
     _implementation = "lock"
 
+    def fence_loads() -> None:
+        """Let no load pass from one side of the call to the other."""
+
     def load_acquire(words: Words, index: int) -> int:
         """Read one word; all that is read later is at least as new."""
         return words[index]
@@ -124,6 +130,10 @@ if _X86_64:
 else:
     fence = _libatomic_fence()
     _implementation = "libatomic"
+
+    def fence_loads() -> None:
+        """Let no load pass from one side of the call to the other."""
+        fence()
 
     def load_acquire(words: Words, index: int) -> int:
         """Read one word; all that is read later is at least as new."""

@@ -27,8 +27,8 @@ PARK-READER  parked[r] = 1, fence, look at written,       store written (or clos
              closed, evicted                              evicted), fence, look at parked
 PARK-WRITER  wake_at = p, fence, look at all read         store read[r], fence, look at
                                                           wake_at
-EVICT        evicted[r] = 1, claim = limit, fence,        copy all, fence, look at
-             overwrite                                    evicted and claim
+EVICT        evicted[r] = 1, claim = limit, fence,        copy all, fence_loads, look at
+             overwrite                                    evicted and claim; only then FREE
 ============ ============================================ ==============================
 
 ``claim`` is how far the writer may be overwriting: the limit it found at its last
@@ -37,9 +37,6 @@ fence per look instead of per message. A reader whose copy began at ``position``
 has good bytes if ``claim <= position + capacity`` still holds after the copy. With
 honest readers only an eviction breaks that; it also catches a writer that was led on
 by a cursor some other process scribbled over.
-
-On the reader's side one fence serves FREE's store, PARK-WRITER and EVICT: the cursor
-may be stored before the look at evicted, because nobody heeds an evicted cursor.
 
 Bells are not rung here (that is I/O) but noted in ``owed``, before the flag that asked
 for them is cleared, and struck off by the caller after ringing: a KeyboardInterrupt

@@ -18,7 +18,7 @@ from aioshm.shm.layout import (
     Layout,
     is_written,
 )
-from aioshm.shm.ordering import fence, load, load_acquire, store, store_release
+from aioshm.shm.ordering import fence, fence_loads, load, load_acquire, store, store_release
 from aioshm.shm.record import Buffer, locate
 from aioshm.shm.segment import Segment
 
@@ -110,18 +110,21 @@ class RingReader:
         self.number = self._number + 1
 
     def _free(self, end: int) -> None:
-        before, self.position = self.position, end
-        # FREE: the copy above is the last touch of the record.
-        store_release(self._cursors, self._read, end)  # FREE, PARK-WRITER
-        fence()  # PARK-WRITER, EVICT
-        if before < load(self._words, WAKE_AT) <= end:  # PARK-WRITER
-            # Only the store that crosses it rings; any later one would ring again.
-            self.owed = True
+        before = self.position
+        fence_loads()  # EVICT
         if (
             load(self._evicted, self._slot)  # EVICT
             or load(self._words, CLAIM) > before + self._capacity  # EVICT
         ):
             self._lost()
+        self.position = end
+        # The copy above is the last touch of the record. Not before the look at claim:
+        # from here on the writer may move it over this very record, and rightly.
+        store_release(self._cursors, self._read, end)  # FREE, PARK-WRITER
+        fence()  # PARK-WRITER
+        if before < load(self._words, WAKE_AT) <= end:  # PARK-WRITER
+            # Only the store that crosses it rings; any later one would ring again.
+            self.owed = True
 
     def _look_for_written(self) -> bool:
         if load(self._evicted, self._slot):
@@ -167,7 +170,7 @@ class RingReader:
     def _no_record(self, found: str) -> NoReturn:
         # EVICT: what was just read may have been overwritten; only then is it no error
         # of the segment.
-        fence()
+        fence_loads()
         if load(self._evicted, self._slot) or load(self._words, CLAIM) > (
             self.position + self._capacity
         ):

@@ -32,6 +32,8 @@ from aioshm.shm.segment import Segment
 
 # How far ahead of a full ring a parked writer may ask to be woken, in records.
 _WAKE_RECORDS = 64
+# Bytes up to which a second copy costs less than one more call into mmap.
+_SMALL = 4096
 
 
 class RingWriter:
@@ -53,6 +55,7 @@ class RingWriter:
         self._nobody = bytes(layout.slots)
         self._layout = layout
         self._payload, self._slot = layout.payload, layout.slot
+        self._small = min(layout.payload, _SMALL)
         self._capacity, self._records = layout.capacity, layout.records
         self._live: dict[int, int] = {}
         self._limit = start
@@ -73,24 +76,39 @@ class RingWriter:
             MessageTooLarge: no ring of this size could take it.
             SegmentError: a reader's cursor is not where it can be.
         """
-        if len(frames) == 1:
-            total = len(frames[0])
-            size = (total + HEADER.size + 63) & -64
-        else:
-            lengths = [len(frame) for frame in frames]
-            total = sum(lengths)
-            size = record_size(lengths)
-        if total > self._payload or size > self._slot:
-            self._refuse(total, size)
-        offset = self.position % self._capacity
-        end = self.position + size
-        if offset + size > self._capacity:
-            end += self._capacity - offset
-        if end > self._limit and not self._look_for_room(end, size):
+        head = frames[0]
+        length = len(head)
+        position = self.position
+        offset = position % self._capacity
+        size = (length + 95) & -64
+        if (
+            length <= self._small
+            and len(frames) == 1
+            and position + size <= self._limit
+            and offset + size <= self._capacity
+        ):
+            # The common case in one piece: no call but those that touch shared words,
+            # and one copy of header and payload together, which beats packing the header
+            # in place and copying the payload behind it (0.94 of the whole at 100 bytes).
+            at = self._records + offset
+            self._raw[at : at + HEADER.size + length] = (
+                HEADER.pack(position, size >> 6, 1 << 4 | OBJECT, self.number, length) + head
+            )
+            self._publish(position + size)
+            return True
+        return self._try_write_any(frames)
+
+    def _try_write_any(self, frames: Sequence[Buffer]) -> bool:
+        lengths = [len(frame) for frame in frames]
+        size = record_size(lengths)
+        if sum(lengths) > self._payload or size > self._slot:
+            self._refuse(sum(lengths), size)
+        room = self._find_room(size)
+        if room is None:
             return False
-        position, at = self._place(offset, size)
+        position, at = room
         fill(self._raw, at, position, size, OBJECT, self.number, frames)
-        self._publish(end)
+        self._publish(position + size)
         return True
 
     def claim(self, nbytes: int) -> slice | None:
@@ -101,15 +119,12 @@ class RingWriter:
         size = record_size([nbytes])
         if nbytes > self._payload:
             self._refuse(nbytes, size)
-        offset = self.position % self._capacity
-        end = self.position + size
-        if offset + size > self._capacity:
-            end += self._capacity - offset
-        if end > self._limit and not self._look_for_room(end, size):
+        room = self._find_room(size)
+        if room is None:
             return None
-        position, at = self._place(offset, size)
-        self._claimed = position, at
-        return slice(at + HEADER.size, at + HEADER.size + nbytes)
+        self._claimed = room
+        start = room[1] + HEADER.size
+        return slice(start, start + nbytes)
 
     def commit(self, nbytes: int) -> None:
         """Publish the first ``nbytes`` of what `claim` gave."""
@@ -118,14 +133,23 @@ class RingWriter:
         HEADER.pack_into(self._raw, at, position, size >> 6, 1 << 4 | RAW, self.number, nbytes)
         self._publish(position + size)
 
-    def _place(self, offset: int, size: int) -> tuple[int, int]:
-        """Lay the padding record if the wrap is in the way; returns position and offset."""
-        room = self._capacity - offset
+    def _find_room(self, size: int) -> tuple[int, int] | None:
+        """Find room for a record, with a padding record if the wrap is in the way.
+
+        Returns:
+            The record's position and its offset in the segment; None if the ring is full.
+        """
+        offset = self.position % self._capacity
         at = self._records + offset
-        if size <= room:
+        left = self._capacity - offset
+        padding = left if size > left else 0
+        end = self.position + padding + size
+        if end > self._limit and not self._look_for_room(end, size):
+            return None
+        if not padding:
             return self.position, at
-        HEADER.pack_into(self._raw, at, self.position, room >> 6, 1 << 4 | PADDING, 0, 0)
-        return self.position + room, self._records
+        HEADER.pack_into(self._raw, at, self.position, padding >> 6, 1 << 4 | PADDING, 0, 0)
+        return self.position + padding, self._records
 
     def _publish(self, end: int) -> None:
         # Our own position first: an interrupt after it leaves a whole record that the

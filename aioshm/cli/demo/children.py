@@ -1,0 +1,292 @@
+"""The demo's child processes: started, listened to, killed on purpose, never left behind.
+
+The parent holds the other end of each child's line (line.py). Leaving the `async with`
+block of `Children` closes the lines, upon which the children leave by themselves; who
+does not within a few seconds is killed. A child that ends, errs or falls silent against
+the plan is trouble, and whoever waits for any child gets it, so that the report names
+the first cause and not what came of it.
+
+Each child has a process group of its own, so that a Ctrl-C in the terminal reaches the
+parent alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+Event = dict[str, Any]
+
+HANG = 20.0
+"""Seconds of silence after which a child counts as hanging."""
+
+_LEAVE_WITHIN = 3.0
+_KEEP = 4096
+
+
+class ChildFailed(Exception):
+    """A child ended, erred or fell silent against the plan."""
+
+
+class Children:
+    """The child processes of one act.
+
+    Args:
+        loop: the event loop they run, by name.
+        hang: seconds of silence after which a child counts as hanging.
+    """
+
+    def __init__(self, loop: str, hang: float = HANG) -> None:
+        self.loop = loop
+        self.hang = hang
+        self._all: list[Child] = []
+        self._trouble: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self, name: str) -> Child:
+        """Start a child; it waits to be told what to be."""
+        child = Child(self, name)
+        self._all.append(child)
+        return child
+
+    def report_trouble(self, why: str) -> None:
+        """Have whoever waits for a child raise ChildFailed; the first trouble counts."""
+        if not self._trouble.done():
+            self._trouble.set_exception(ChildFailed(why))
+
+    async def wait(self, future: asyncio.Future[None], within: float) -> bool:
+        """Wait for something of a child's; False if it did not come in time.
+
+        Raises:
+            ChildFailed: there is trouble, with whichever child.
+        """
+        done, _ = await asyncio.wait(
+            {future, self._trouble}, timeout=within, return_when=asyncio.FIRST_COMPLETED
+        )
+        if self._trouble in done:
+            self._trouble.result()
+        return future in done
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass.
+
+        Raises:
+            ChildFailed: there is trouble meanwhile.
+        """
+        await self.wait(asyncio.get_running_loop().create_future(), seconds)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for child in self._all:
+            child.hang_up()
+        exits = [child.exited for child in self._all]
+        try:
+            if exits:
+                await asyncio.wait(exits, timeout=_LEAVE_WITHIN)
+        finally:
+            for child in self._all:
+                child.dispose()
+            if self._trouble.done():
+                self._trouble.exception()  # it was raised, or another error went first
+
+
+class Child:
+    """One child process, as its parent sees it; `Children.start` makes it.
+
+    Attributes:
+        name: what it is called in reports.
+        exited: done when the process has exited.
+    """
+
+    def __init__(self, children: Children, name: str) -> None:
+        self.name = name
+        self._children = children
+        self._loop = asyncio.get_running_loop()
+        self._events: deque[Event] = deque()
+        self._something: asyncio.Future[None] | None = None
+        self._killed = self._finished = False
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "aioshm.cli.demo.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            process_group=0,
+        )
+        self.exited: asyncio.Future[None] = self._loop.create_future()
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._pidfd, self._exit)
+        assert self._process.stdout is not None and self._process.stderr is not None
+        self._out = _Pipe(self._process.stdout.fileno(), self._hear)
+        self._err = _Pipe(self._process.stderr.fileno(), self._complaint)
+        self._complaints = b""
+        self._rest = b""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def last_words(self) -> str:
+        """The last line it wrote to stderr."""
+        lines = self._complaints.decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    # -- telling it ---------------------------------------------------------------------------
+
+    def be(self, act: str, end: str, **values: Any) -> None:
+        """Tell it what to be: an end of an act, with its arguments."""
+        self._tell({"loop": self._children.loop, "act": act, "end": end, **values})
+
+    def do(self, command: str) -> None:
+        """Give it a command."""
+        self._tell({"do": command})
+
+    def _tell(self, values: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(values).encode() + b"\n")
+        except BrokenPipeError:
+            pass  # its exit is trouble by itself
+
+    def kill(self) -> int:
+        """SIGKILL it, as planned; returns the time just before."""
+        self._killed = True
+        now = time.monotonic_ns()
+        os.kill(self.pid, signal.SIGKILL)
+        return now
+
+    # -- hearing from it ----------------------------------------------------------------------
+
+    async def expect(self, event: str, progress: Callable[[Event], None] | None = None) -> Event:
+        """Wait for an event; what it reports in between as progress goes to `progress`.
+
+        Raises:
+            ChildFailed: trouble with any child, or silence.
+        """
+        while True:
+            if not self._events:
+                self._something = self._loop.create_future()
+                if not await self._children.wait(self._something, self._children.hang):
+                    raise ChildFailed(
+                        f"{self.name} (pid {self.pid}) hangs: {self._children.hang:g} s of "
+                        f"silence where '{event}' was expected"
+                    )
+                continue
+            said = self._events.popleft()
+            if said["event"] == event:
+                return said
+            if said["event"] != "progress":
+                raise ChildFailed(f"{self.name} said '{said['event']}' where '{event}' was due")
+            if progress is not None:
+                progress(said)
+
+    def last_progress(self) -> Event:
+        """Take what it reported as progress last, all that came before its end included."""
+        said = [one for one in self._events if one["event"] == "progress"]
+        return said[-1] if said else {}
+
+    def _hear(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            said = json.loads(line)
+            if said["event"] == "error":
+                self._finished = True
+                self._children.report_trouble(f"{self.name} (pid {self.pid}): {said['text']}")
+            self._finished = self._finished or said["event"] == "done"
+            self._events.append(said)
+        if self._something is not None and lines and not self._something.done():
+            self._something.set_result(None)
+
+    def _complaint(self, data: bytes) -> None:
+        self._complaints = (self._complaints + data)[-_KEEP:]
+
+    def _exit(self) -> None:
+        """The process has exited: read what it left in its pipes, then judge."""
+        self._forget_process()
+        self._out.drain()
+        self._err.drain()
+        status = self._process.wait()
+        if not self._killed and (status or not self._finished):
+            how = f"by signal {-status}" if status < 0 else f"with status {status}"
+            words = f": {self.last_words}" if self.last_words else ""
+            self._children.report_trouble(
+                f"{self.name} (pid {self.pid}) ended {how}, not as planned{words}"
+            )
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+    # -- its end ------------------------------------------------------------------------------
+
+    def _forget_process(self) -> None:
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def hang_up(self) -> None:
+        """Close its line: it leaves, whatever it is doing."""
+        self._killed = True
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def dispose(self) -> None:
+        """See to it that nothing is left: no process, no descriptor."""
+        self._forget_process()
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._out.close()
+        self._err.close()
+        assert self._process.stdout is not None and self._process.stderr is not None
+        self._process.stdout.close()
+        self._process.stderr.close()
+
+
+class _Pipe:
+    """The reading end of a pipe from a child, in the running loop."""
+
+    def __init__(self, fd: int, take: Callable[[bytes], None]) -> None:
+        self._fd, self._take = fd, take
+        self._loop = asyncio.get_running_loop()
+        self._open = True
+        os.set_blocking(fd, False)
+        self._loop.add_reader(fd, self._read)
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return False
+        if data:
+            self._take(data)
+        else:
+            self.close()
+        return bool(data)
+
+    def drain(self) -> None:
+        """Read what is there."""
+        while self._open and self._read():
+            pass
+
+    def close(self) -> None:
+        """Read no more."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._fd)

@@ -1,0 +1,172 @@
+"""What the demo shows: plain lines anywhere, a live bar and a table on a terminal.
+
+`open_screen` chooses. The plain screen writes whole lines without a control code, one a
+second while something goes on; the rich one needs the package of that name.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from aioshm.cli.demo.report import Report, Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+_EVERY = 1.0
+
+
+class Screen(Protocol):
+    """Where the demo shows what it does."""
+
+    def act(self, name: str, text: str) -> None:
+        """Begin an act."""
+
+    def progress(self, done: float, text: str) -> None:
+        """Show how far the act is, from 0 to 1, and what is seen there."""
+
+    def say(self, text: str) -> None:
+        """Show a result."""
+
+    def finish(self, report: Report) -> None:
+        """Show the table and the verdict, as far as they go."""
+
+    def close(self) -> None:
+        """Give the terminal back as it was; safe to call twice."""
+
+
+def open_screen(stream: TextIO) -> Screen:
+    """Choose the screen that suits the stream."""
+    if stream.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        try:
+            return RichScreen(stream)
+        except ImportError:
+            pass  # rich comes with aioshm[cli]; plain lines say the same
+    return PlainScreen(stream)
+
+
+def _headings(rows: list[Row]) -> list[str]:
+    """The first column: each act's name once."""
+    acts = [""] + [row.act for row in rows]
+    return [act if act != before else "" for before, act in zip(acts, acts[1:], strict=False)]
+
+
+class PlainScreen:
+    """Lines of plain text.
+
+    Args:
+        stream: where they go.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._shown = 0.0
+
+    def _line(self, text: str = "") -> None:
+        print(text, file=self._stream, flush=True)
+
+    def act(self, name: str, text: str) -> None:
+        """Begin an act."""
+        self._line(f"{name}: {text}")
+        self._shown = time.monotonic()
+
+    def progress(self, done: float, text: str) -> None:
+        """Show how far the act is, but not too often."""
+        now = time.monotonic()
+        if now >= self._shown + _EVERY:
+            self._shown = now
+            self._line(f"    {done:4.0%}  {text}")
+
+    def say(self, text: str) -> None:
+        """Show a result."""
+        self._line(f"  {text}")
+
+    def finish(self, report: Report) -> None:
+        """Show the table and the verdict."""
+        if report.rows:
+            self._line()
+        what = max((len(row.what) for row in report.rows), default=0)
+        act = max((len(row.act) for row in report.rows), default=0)
+        for heading, row in zip(_headings(report.rows), report.rows, strict=True):
+            self._line(f"{heading:<{act}}  {row.what:<{what}}  {row.value}")
+        self._line()
+        for line in report.verdict():
+            self._line(line)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class RichScreen:
+    """A live bar for the act that goes on, a table at the end.
+
+    Args:
+        stream: the terminal.
+
+    Raises:
+        ImportError: rich is not installed.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+
+        self._console: Console = Console(file=stream, highlight=False)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def act(self, name: str, text: str) -> None:
+        """Begin an act."""
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self.close()
+        self._console.print(f"[bold cyan]{name}[/]: {text}")
+        self._progress = Progress(
+            TextColumn(" "),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=self._console,
+            transient=True,
+            refresh_per_second=8,
+            # What goes through it is the demo's own, and all of it goes through `say`.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._progress.add_task("", total=1.0)
+        self._progress.start()
+
+    def progress(self, done: float, text: str) -> None:
+        """Show how far the act is."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, description=text)
+
+    def say(self, text: str) -> None:
+        """Show a result, above the bar."""
+        self._console.print(f"  {text}", markup=False)
+
+    def finish(self, report: Report) -> None:
+        """Show the table and the verdict."""
+        from rich import box
+        from rich.table import Table
+
+        self.close()
+        if report.rows:
+            table = Table("act", "what", "value", box=box.SIMPLE_HEAD, header_style="bold")
+            for heading, row in zip(_headings(report.rows), report.rows, strict=True):
+                if heading and table.row_count:
+                    table.add_section()
+                table.add_row(f"[cyan]{heading}[/]", row.what, row.value)
+            self._console.print(table)
+        style = "bold green" if report.ok else "yellow" if report.interrupted else "bold red"
+        for line in report.verdict():
+            style_now = "bold red" if line.startswith("FAILED") else style
+            self._console.print(line, style=style_now, markup=False)
+
+    def close(self) -> None:
+        """Take the bar away and show the cursor again."""
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            progress.stop()
