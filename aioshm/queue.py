@@ -85,7 +85,9 @@ class MessageQueue(End):
                 f"{_LARGEST_RING} bytes can be mapped"
             )
         if on_reader_death not in ("raise", "evict"):
-            raise ValueError(f"on_reader_death={on_reader_death!r} where 'raise' or 'evict' was")
+            raise ValueError(
+                f"on_reader_death={on_reader_death!r} where 'raise' or 'evict' was expected"
+            )
         if not warn_after > 0:
             raise ValueError(f"warn_after={warn_after} where seconds above 0 were expected")
         if name is None:

@@ -296,6 +296,9 @@ class Waiter:
         timer: asyncio.TimerHandle | None = None
         try:
             if armed and self._parking is not None and self._parking.arm():
+                # A turn even so: should the attempt that follows not see what arm() saw,
+                # this would go round for ever without letting the loop run.
+                await turn()
                 return
             self._overslept = False
             timer = loop.call_later(max(delay, _SHORTEST), self._oversleep)

@@ -21,6 +21,8 @@ from typing import Any, Self
 
 import uvloop
 
+from aioshm import MessageQueue, Reader, Writer
+
 ROOT = Path(__file__).resolve().parent.parent
 HANG = 30.0
 """Seconds after which a test calls it a hang."""
@@ -170,6 +172,21 @@ def children() -> set[int]:
     for task in Path("/proc/self/task").iterdir():
         found.update(int(pid) for pid in (task / "children").read_text().split())
     return found
+
+
+async def pair(**options: Any) -> tuple[Writer, Reader]:
+    """Make both ends of a queue in this process and loop, ready."""
+    writer = MessageQueue.create(1, **options)
+    reader = MessageQueue.create_from_handle(writer.handle, 0)
+    await asyncio.gather(writer.wait_until_ready(HANG), reader.wait_until_ready(HANG))
+    return writer, reader
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Turn the loop until something is so."""
+    async with asyncio.timeout(HANG):
+        while not condition():
+            await asyncio.sleep(0)
 
 
 if __name__ == "__main__":

@@ -95,13 +95,16 @@ class ReaderEnd(End):
         control.close_fd()
         self._ring = RingReader(data, control, layout, welcome.slot, welcome.position)
         self._ring.number = welcome.number
-        self._waiter.start(bell, self._ring)
         logger.debug("%s joined the writer (pid %d)", self._who, welcome.pid)
         if welcome.ready:
             self.ready()
 
     def ready(self) -> None:
         """All readers have joined; called by the link."""
+        assert self._ring is not None
+        # Parking begins with reading: the writer may write as soon as all have joined, and
+        # until this very call a message would end each sleep and still not be read.
+        self._waiter.start(self._bells[0], self._ring)
         self._ready = self._open = True
         self._changed()
 

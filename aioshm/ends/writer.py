@@ -88,7 +88,6 @@ class WriterEnd(End):
         return f"writer of queue {self._handle.name!r} (pid {self._handle.pid})"
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._waiter.start(self._bell, self._ring)
         self._server.start(loop)
 
     def _check_ready(self) -> bool | None:
@@ -140,6 +139,8 @@ class WriterEnd(End):
         """Look whether all have joined, and whether calls may take the short path."""
         if not self._ready and self._roster.complete():
             self._ready = True
+            # Not before: until all have joined there is nothing in the ring to park at.
+            self._waiter.start(self._bell, self._ring)
             self._server.broadcast(hello.READY)
         self._open = self._ready and not self._closed and not self._roster.dead
         self._changed()

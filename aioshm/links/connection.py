@@ -95,15 +95,28 @@ class Connection:
 
     def _readable(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, LARGEST, _FDS, socket.MSG_CMSG_CLOEXEC)
+            data, fds = self._receive()
         except BlockingIOError:
             return
-        except OSError:
-            data, fds = b"", []  # reset by a peer that left packets unread
         if data:
             self._receiver.packet(self, data, fds)
         else:
             self._end()
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        for _ in range(2):
+            try:
+                data, fds, *_ = socket.recv_fds(self._sock, LARGEST, _FDS, socket.MSG_CMSG_CLOEXEC)
+            except ConnectionResetError:
+                # The peer left packets of ours unread. The kernel tells that once, before
+                # it hands out what the peer had sent.
+                continue
+            except BlockingIOError:
+                raise
+            except OSError:
+                break
+            return data, fds
+        return b"", []
 
     def _end(self) -> None:
         if self._open:

@@ -201,6 +201,7 @@ class LocalServer:
             with sock:
                 sock.setblocking(False)
                 try:
+                    sock.recv(hello.LARGEST)  # left unread it would come back as a reset
                     sock.send(hello.CLOSED)
                 except OSError:
                     pass  # it did not wait for an answer

@@ -1,0 +1,242 @@
+"""Promises 5, 6 and 7: a death is known at once, the rank can be taken again, nothing stays."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aioshm import Evicted, Handle, MessageQueue, QueueShutDown, ReaderDied, WriterDied
+from aioshm.links.folder import folder, listen, sweep
+from tests.helpers import HANG, Child, Pipe, until
+
+KNOWN_WITHIN = 1.0  # ten times the promise
+
+
+async def read_some(pipe: Pipe, handle: Handle, rank: int, count: int) -> None:
+    """Read `count` messages, report them, and wait for what never comes."""
+    async with MessageQueue.create_from_handle(handle, rank) as queue:
+        pipe.send([await queue.dequeue(HANG) for _ in range(count)])
+        await queue.dequeue()
+
+
+async def read_to_the_end(pipe: Pipe, handle: Handle, rank: int) -> None:
+    """Read until an error ends it; report what was read, the error and when it came."""
+    got: list[Any] = []
+    async with MessageQueue.create_from_handle(handle, rank) as queue:
+        await queue.wait_until_ready(HANG)
+        pipe.send("ready")
+        try:
+            while True:
+                got.append(await queue.dequeue())
+        except (WriterDied, QueueShutDown) as error:
+            pipe.send((got, type(error).__name__, time.monotonic()))
+
+
+async def stuff_ring(queue: Any) -> None:
+    while True:
+        await queue.enqueue(bytes(1000))
+
+
+async def test_a_waiting_writer_learns_of_a_killed_reader_at_once() -> None:
+    async with MessageQueue.create(2, max_chunk_bytes=4096, max_chunks=2) as queue:
+        with Child(read_some, queue.handle, 0, 1) as a, Child(read_some, queue.handle, 1, 1) as b:
+            await queue.wait_until_ready(HANG)
+            await queue.enqueue("hello")
+            await a.receive()
+            await b.receive()
+            b.signal(signal.SIGSTOP)  # it holds the ring, so the writer gets to wait
+            waiting = asyncio.create_task(stuff_ring(queue))
+            await until(lambda: queue.stats().waits.parks)
+            killed = time.monotonic()
+            b.signal(signal.SIGKILL)
+            with pytest.raises(ReaderDied, match=rf"rank 1 \(pid {b.pid}\)") as caught:
+                await waiting
+            assert time.monotonic() - killed < KNOWN_WITHIN
+            assert (caught.value.rank, caught.value.pid) == (1, b.pid)
+            await b.join(expect=-signal.SIGKILL)
+
+
+async def test_after_a_death_enqueue_raises_and_writes_nothing_until_the_rank_is_evicted() -> None:
+    async with MessageQueue.create(2) as queue:
+        with (
+            Child(read_to_the_end, queue.handle, 0) as a,
+            Child(read_some, queue.handle, 1, 1) as b,
+        ):
+            await queue.wait_until_ready(HANG)
+            await a.receive()
+            await queue.enqueue("first")
+            await b.receive()
+            await b.kill()
+            await until(lambda: queue.stats().dead)
+            position = queue.stats().position
+            for _ in range(3):
+                with pytest.raises(ReaderDied):
+                    await queue.enqueue("never")
+                with pytest.raises(ReaderDied):
+                    queue.enqueue_nowait("never")
+            with pytest.raises(ReaderDied):
+                async with queue.acquire_write(10):
+                    pass
+            assert queue.stats().position == position
+            queue.evict(1)
+            await queue.enqueue("second")
+            await queue.aclose()
+            assert (await a.receive())[:2] == (["first", "second"], "QueueShutDown")
+            await a.join()
+
+
+async def test_with_evict_the_writer_goes_on_without_the_dead_reader(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    queue = MessageQueue.create(
+        2, max_chunk_bytes=4096, max_chunks=2, on_reader_death="evict", name="steps"
+    )
+    async with queue:
+        with (
+            Child(read_to_the_end, queue.handle, 0) as a,
+            Child(read_some, queue.handle, 1, 0) as b,
+        ):
+            await queue.wait_until_ready(HANG)
+            await a.receive()
+            await b.receive()
+            b.signal(signal.SIGKILL)
+            sent = list(range(2000))
+            for number in sent:
+                await queue.enqueue(number, timeout=HANG)
+            await b.join(expect=-signal.SIGKILL)
+            await queue.aclose()
+            assert (await a.receive())[:2] == (sent, "QueueShutDown")
+            await a.join()
+    assert [r.levelname for r in caplog.records if "died" in r.message] == ["WARNING"]
+
+
+async def test_readers_get_everything_a_killed_writer_wrote_and_then_writer_died() -> None:
+    with Child(write_and_wait, 200, 2) as writer:
+        handle = await writer.receive()
+        with Child(read_to_the_end, handle, 0) as a, Child(read_to_the_end, handle, 1) as b:
+            assert await a.receive() == await b.receive() == "ready"
+            assert await writer.receive() == "written"
+            killed = time.monotonic()
+            await writer.kill()
+            for child in (a, b):
+                got, ended, when = await child.receive()
+                assert got == list(range(200))
+                assert ended == "WriterDied"
+                assert when - killed < KNOWN_WITHIN
+                await child.join()
+    sweep(folder())
+
+
+async def write_and_wait(pipe: Pipe, count: int, readers: int) -> None:
+    """Write `count` messages, report it, and stay."""
+    async with MessageQueue.create(readers) as queue:
+        pipe.send(queue.handle)
+        await queue.wait_until_ready(HANG)
+        for number in range(count):
+            await queue.enqueue(number)
+        pipe.send("written")
+        await pipe.receive()
+
+
+async def test_a_reader_that_comes_after_the_death_hears_that_the_writer_died() -> None:
+    with Child(write_and_wait, 0, 1) as writer:
+        handle = await writer.receive()
+        await writer.kill()
+    async with MessageQueue.create_from_handle(handle, 0) as reader:
+        with pytest.raises(WriterDied, match="get a fresh handle"):
+            await reader.dequeue(HANG)
+        with pytest.raises(WriterDied):
+            await reader.wait_until_ready(HANG)
+    # The dead writer's socket file is swept by the next one.
+    assert Path(handle.path).exists()
+    async with MessageQueue.create() as queue:
+        assert not Path(handle.path).exists()
+        assert Path(queue.handle.path).exists()
+
+
+async def test_the_rank_of_a_dead_reader_is_taken_again_and_starts_with_the_next_message() -> None:
+    async with MessageQueue.create(2) as queue:
+        with (
+            Child(read_to_the_end, queue.handle, 0) as a,
+            Child(read_some, queue.handle, 1, 3) as b,
+        ):
+            await queue.wait_until_ready(HANG)
+            await a.receive()
+            for number in range(3):
+                await queue.enqueue(number)
+            assert await b.receive() == [0, 1, 2]
+            await b.kill()
+            with Child(read_to_the_end, queue.handle, 1) as c:
+                assert await c.receive() == "ready"
+                for number in range(3, 6):
+                    await queue.enqueue(number, timeout=HANG)
+                await queue.aclose()
+                assert (await a.receive())[0] == [0, 1, 2, 3, 4, 5]
+                assert (await c.receive())[0] == [3, 4, 5]
+                await a.join()
+                await c.join()
+
+
+async def test_a_reader_that_says_goodbye_frees_its_rank_and_nobody_raises() -> None:
+    async with MessageQueue.create(1, max_chunk_bytes=4096, max_chunks=2) as queue:
+        for lap in range(150):  # more often than there are slots
+            async with MessageQueue.create_from_handle(queue.handle, 0) as reader:
+                await reader.wait_until_ready(HANG)
+                await queue.enqueue(lap)
+                assert await reader.dequeue(HANG) == lap
+            await until(lambda: not queue.stats().readers)
+            for _ in range(20):
+                await queue.enqueue(bytes(1000), timeout=HANG)  # nobody is waited for
+
+
+async def stop_self_after(pipe: Pipe, handle: Handle, rank: int) -> None:
+    """Read one message and report it; after whatever happens then, report the next error."""
+    async with MessageQueue.create_from_handle(handle, rank) as queue:
+        pipe.send(await queue.dequeue(HANG))
+        await pipe.receive()
+        try:
+            await queue.dequeue(HANG)
+        except Evicted as error:
+            pipe.send(str(error))
+
+
+async def test_an_evicted_reader_hears_so_and_its_successor_is_not_disturbed() -> None:
+    async with MessageQueue.create(1, max_chunk_bytes=4096, max_chunks=2) as queue:
+        with Child(stop_self_after, queue.handle, 0) as old:
+            await queue.wait_until_ready(HANG)
+            await queue.enqueue("one")
+            assert await old.receive() == "one"
+            old.signal(signal.SIGSTOP)
+            queue.evict(0)
+            with Child(read_to_the_end, queue.handle, 0) as new:
+                assert await new.receive() == "ready"
+                for number in range(300):
+                    await queue.enqueue(number, timeout=HANG)
+                old.signal(signal.SIGCONT)
+                old.send("go on")
+                assert "evicted" in await old.receive()
+                for number in range(300, 600):
+                    await queue.enqueue(number, timeout=HANG)
+                await queue.aclose()
+                assert (await new.receive())[0] == list(range(600))
+                await old.join()
+                await new.join()
+
+
+async def test_a_killed_writer_leaves_no_memory_and_a_dead_socket_that_is_swept() -> None:
+    with Child(write_and_wait, 0, 1) as writer:
+        handle = await writer.receive()
+        names = [entry.name for entry in os.scandir("/dev/shm") if "aioshm" in entry.name]
+        assert names == [], "a segment with a name outlives its processes"
+        await writer.kill()
+    assert list(folder().iterdir()) == [Path(handle.path)]
+    listener, path = listen("next", 1)
+    with listener:
+        assert list(folder().iterdir()) == [Path(path)]
+        Path(path).unlink()
