@@ -71,10 +71,9 @@ async def fork_and_stay(pipe: Pipe, end: str, handle: Any) -> None:
         queue = MessageQueue.create_from_handle(handle, 0)
     async with queue:
         await queue.wait_until_ready(HANG)
-        child = os.fork()
-        if not child:
+        if not os.fork():
+            pipe.send(os.getpid())  # its fork hooks have run
             signal.pause()
-        pipe.send(child)
         await asyncio.sleep(HANG)
 
 

@@ -102,7 +102,8 @@ async def test_a_view_that_outlives_its_write_lease_is_found_and_nothing_is_writ
     async with writer, reader:
         with pytest.raises(BufferError, match="nothing was written"):
             async with writer.acquire_write(100) as lease:
-                kept = lease.buffer[1:] if kind == "slice" else np.frombuffer(lease.buffer, np.uint8)
+                view = lease.buffer
+                kept = view[1:] if kind == "slice" else np.frombuffer(view, np.uint8)
         del kept
         with pytest.raises(QueueEmpty):
             reader.dequeue_nowait()

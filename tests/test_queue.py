@@ -44,7 +44,7 @@ def _explode(word: str) -> None:
 
 async def test_the_two_ends_are_message_queues_and_message_queue_itself_is_neither() -> None:
     with pytest.raises(TypeError, match=r"MessageQueue\.create\(.*create_from_handle"):
-        MessageQueue()
+        MessageQueue()  # type: ignore[abstract]
     writer, reader = await pair()
     async with writer, reader:
         assert isinstance(writer, Writer)
@@ -308,16 +308,15 @@ async def test_a_call_from_another_loop_or_thread_is_refused() -> None:
 
 
 def test_a_call_from_a_later_loop_is_refused() -> None:
-    writer, reader = asyncio.run(pair())
-
-    async def use() -> None:
+    async def use(writer: Writer, reader: Reader) -> None:
         for call in (writer.enqueue(1), reader.dequeue(), writer.wait_until_ready()):
             with pytest.raises(RuntimeError, match="bound to another event loop"):
                 await call
 
-    asyncio.run(use())
+    ends = asyncio.run(pair())
+    asyncio.run(use(*ends))
     with pytest.warns(ResourceWarning):
-        del writer, reader
+        del ends
         gc.collect()
 
 
