@@ -268,16 +268,16 @@ async def test_closing_an_end_ends_the_waits_at_it() -> None:
 
 
 async def test_an_end_that_is_dropped_without_aclose_is_a_death_and_warns() -> None:
-    writer, reader = await pair()
+    ends: list[Any] = list(await pair())
     with pytest.warns(ResourceWarning, match="reader rank 0 .* was not closed"):
-        del reader
+        ends.pop()
         gc.collect()
     with pytest.raises(ReaderDied):
-        await until(lambda: writer.enqueue_nowait("x"))
-    async with MessageQueue.create_from_handle(writer.handle, 0) as reader:
+        await until(lambda: ends[0].enqueue_nowait("x"))
+    async with MessageQueue.create_from_handle(ends[0].handle, 0) as reader:
         await reader.wait_until_ready(HANG)
         with pytest.warns(ResourceWarning, match="writer of queue .* was not closed"):
-            del writer
+            ends.pop()
             gc.collect()
         with pytest.raises(WriterDied):
             await reader.dequeue(HANG)

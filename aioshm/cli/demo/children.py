@@ -3,8 +3,8 @@
 The parent holds the other end of each child's line (line.py). Leaving the `async with`
 block of `Children` closes the lines, upon which the children leave by themselves; who
 does not within a few seconds is killed. A child that ends, errs or falls silent against
-the plan is trouble, and whoever waits for any child gets it, so that the report names
-the first cause and not what came of it.
+the plan is trouble, and whoever waits for any child gets it. An error of one end is often
+what came of the death of another, so that a death goes before the errors around it.
 
 Each child has a process group of its own, so that a Ctrl-C in the terminal reaches the
 parent alone.
@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 Event = dict[str, Any]
 
@@ -30,6 +30,7 @@ HANG = 20.0
 """Seconds of silence after which a child counts as hanging."""
 
 _LEAVE_WITHIN = 3.0
+_DEATH_FIRST = 0.2
 _KEEP = 4096
 
 
@@ -49,7 +50,10 @@ class Children:
         self.loop = loop
         self.hang = hang
         self._all: list[Child] = []
-        self._trouble: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._trouble: asyncio.Future[None] = self._loop.create_future()
+        self._suspicion = ""
+        self._judging: asyncio.TimerHandle | None = None
 
     def start(self, name: str) -> Child:
         """Start a child; it waits to be told what to be."""
@@ -57,10 +61,16 @@ class Children:
         self._all.append(child)
         return child
 
-    def report_trouble(self, why: str) -> None:
+    def trouble(self, why: str) -> None:
         """Have whoever waits for a child raise ChildFailed; the first trouble counts."""
         if not self._trouble.done():
             self._trouble.set_exception(ChildFailed(why))
+
+    def suspect(self, why: str) -> None:
+        """The same, unless there is another trouble in a moment that may be the cause."""
+        if self._judging is None:
+            self._suspicion = why
+            self._judging = self._loop.call_later(_DEATH_FIRST, self.trouble, why)
 
     async def wait(self, future: asyncio.Future[None], within: float) -> bool:
         """Wait for something of a child's; False if it did not come in time.
@@ -81,7 +91,7 @@ class Children:
         Raises:
             ChildFailed: there is trouble meanwhile.
         """
-        await self.wait(asyncio.get_running_loop().create_future(), seconds)
+        await self.wait(self._loop.create_future(), seconds)
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,10 +109,15 @@ class Children:
             if exits:
                 await asyncio.wait(exits, timeout=_LEAVE_WITHIN)
         finally:
-            for child in self._all:
-                child.dispose()
-            if self._trouble.done():
-                self._trouble.exception()  # it was raised, or another error went first
+            stuck = [child.name for child in self._all if not child.dispose()]
+            if stuck:
+                self.trouble(f"{', '.join(stuck)} did not leave when told to")
+            if self._judging is not None:
+                self._judging.cancel()
+                self.trouble(self._suspicion)
+            trouble = self._trouble.exception() if self._trouble.done() else None
+        if kind is None and trouble is not None:
+            raise trouble
 
 
 class Child:
@@ -119,7 +134,7 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._events: deque[Event] = deque()
         self._something: asyncio.Future[None] | None = None
-        self._killed = self._finished = False
+        self._killed = self._finished = self._erred = self._hung_up = False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "aioshm.cli.demo.child"],
             stdin=subprocess.PIPE,
@@ -131,9 +146,10 @@ class Child:
         self.exited: asyncio.Future[None] = self._loop.create_future()
         self._pidfd = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._pidfd, self._exit)
-        assert self._process.stdout is not None and self._process.stderr is not None
-        self._out = _Pipe(self._process.stdout.fileno(), self._hear)
-        self._err = _Pipe(self._process.stderr.fileno(), self._complaint)
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._out = _Pipe(self._process.stdout, self._hear)
+        self._err = _Pipe(self._process.stderr, self._complaint)
         self._complaints = b""
         self._rest = b""
 
@@ -172,6 +188,10 @@ class Child:
         os.kill(self.pid, signal.SIGKILL)
         return now
 
+    async def gone(self) -> None:
+        """Wait until it has exited."""
+        await asyncio.wait([self.exited])
+
     # -- hearing from it ----------------------------------------------------------------------
 
     async def expect(self, event: str, progress: Callable[[Event], None] | None = None) -> Event:
@@ -207,8 +227,9 @@ class Child:
         for line in lines:
             said = json.loads(line)
             if said["event"] == "error":
-                self._finished = True
-                self._children.report_trouble(f"{self.name} (pid {self.pid}): {said['text']}")
+                self._erred = True
+                self._children.suspect(f"{self.name} (pid {self.pid}): {said['text']}")
+                continue
             self._finished = self._finished or said["event"] == "done"
             self._events.append(said)
         if self._something is not None and lines and not self._something.done():
@@ -223,10 +244,11 @@ class Child:
         self._out.drain()
         self._err.drain()
         status = self._process.wait()
-        if not self._killed and (status or not self._finished):
+        left = self._finished or self._hung_up
+        if not (self._killed or self._erred) and (status or not left):
             how = f"by signal {-status}" if status < 0 else f"with status {status}"
             words = f": {self.last_words}" if self.last_words else ""
-            self._children.report_trouble(
+            self._children.trouble(
                 f"{self.name} (pid {self.pid}) ended {how}, not as planned{words}"
             )
         if not self.exited.done():
@@ -242,36 +264,34 @@ class Child:
 
     def hang_up(self) -> None:
         """Close its line: it leaves, whatever it is doing."""
-        self._killed = True
+        self._hung_up = True
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    def dispose(self) -> None:
-        """See to it that nothing is left: no process, no descriptor."""
+    def dispose(self) -> bool:
+        """See to it that no process and no descriptor is left; False if it had to be killed."""
         self._forget_process()
-        if self._process.poll() is None:
+        left = self._process.poll() is not None
+        if not left:
             self._process.kill()
             self._process.wait()
         self._out.close()
         self._err.close()
-        assert self._process.stdout is not None and self._process.stderr is not None
-        self._process.stdout.close()
-        self._process.stderr.close()
+        return left
 
 
 class _Pipe:
     """The reading end of a pipe from a child, in the running loop."""
 
-    def __init__(self, fd: int, take: Callable[[bytes], None]) -> None:
-        self._fd, self._take = fd, take
+    def __init__(self, pipe: IO[bytes], take: Callable[[bytes], None]) -> None:
+        self._pipe, self._take = pipe, take
         self._loop = asyncio.get_running_loop()
-        self._open = True
-        os.set_blocking(fd, False)
-        self._loop.add_reader(fd, self._read)
+        os.set_blocking(pipe.fileno(), False)
+        self._loop.add_reader(pipe.fileno(), self._read)
 
     def _read(self) -> bool:
         try:
-            data = os.read(self._fd, 65536)
+            data = os.read(self._pipe.fileno(), 65536)
         except BlockingIOError:
             return False
         if data:
@@ -282,11 +302,11 @@ class _Pipe:
 
     def drain(self) -> None:
         """Read what is there."""
-        while self._open and self._read():
+        while not self._pipe.closed and self._read():
             pass
 
     def close(self) -> None:
-        """Read no more."""
-        if self._open:
-            self._open = False
-            self._loop.remove_reader(self._fd)
+        """Read no more, and close it."""
+        if not self._pipe.closed:
+            self._loop.remove_reader(self._pipe.fileno())
+            self._pipe.close()

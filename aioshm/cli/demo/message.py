@@ -39,10 +39,11 @@ def time_of(payload: bytes) -> int:
     return time_ns
 
 
-def library_lines(folder: str | None = None) -> list[bytes]:
-    """Read the lines of all Python sources of the standard library.
+def library_lines(most: int | None = None, folder: str | None = None) -> list[bytes]:
+    """Read the lines of the Python sources of the standard library.
 
     Args:
+        most: how many are enough; None reads all of them.
         folder: where to look for sources; None is the running Python's standard library.
 
     Raises:
@@ -57,9 +58,11 @@ def library_lines(folder: str | None = None) -> list[bytes]:
         except OSError:
             continue  # the next one will do
         lines += [line for line in found if len(line) <= _LONGEST]
+        if most is not None and len(lines) >= most:
+            break
     if not lines:
         raise FileNotFoundError(f"no Python sources in {folder}: the demo sends their lines")
-    return lines
+    return lines[:most]
 
 
 def _sources(folder: str) -> Iterator[str]:

@@ -113,15 +113,16 @@ class Report:
             "loop": self.loop,
             "readers": self.readers,
             "seconds": self.seconds,
-            "acts": self.values,
-            "checks": [
-                {"act": check.act, "name": check.name, "ok": check.ok, "detail": check.detail}
-                for check in self.checks
-            ],
+            "acts": {_key(act): values for act, values in self.values.items()},
+            "checks": [{**vars(check), "act": _key(check.act)} for check in self.checks],
             "failure": self.failure or None,
             "interrupted": bool(self.interrupted),
             "ok": self.ok,
         }
+
+
+def _key(act: str) -> str:
+    return act.replace(" ", "_")
 
 
 def about() -> dict[str, Any]:

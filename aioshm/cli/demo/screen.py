@@ -6,6 +6,7 @@ second while something goes on; the rich one needs the package of that name.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -21,6 +22,9 @@ _EVERY = 1.0
 
 class Screen(Protocol):
     """Where the demo shows what it does."""
+
+    def title(self, text: str) -> None:
+        """Say what this is, once."""
 
     def act(self, name: str, text: str) -> None:
         """Begin an act."""
@@ -51,7 +55,7 @@ def open_screen(stream: TextIO) -> Screen:
 def _headings(rows: list[Row]) -> list[str]:
     """The first column: each act's name once."""
     acts = [""] + [row.act for row in rows]
-    return [act if act != before else "" for before, act in zip(acts, acts[1:], strict=False)]
+    return [act if act != before else "" for before, act in itertools.pairwise(acts)]
 
 
 class PlainScreen:
@@ -68,8 +72,13 @@ class PlainScreen:
     def _line(self, text: str = "") -> None:
         print(text, file=self._stream, flush=True)
 
+    def title(self, text: str) -> None:
+        """Say what this is."""
+        self._line(text)
+
     def act(self, name: str, text: str) -> None:
         """Begin an act."""
+        self._line()
         self._line(f"{name}: {text}")
         self._shown = time.monotonic()
 
@@ -117,12 +126,16 @@ class RichScreen:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
+    def title(self, text: str) -> None:
+        """Say what this is."""
+        self._console.print(text, style="bold", markup=False)
+
     def act(self, name: str, text: str) -> None:
         """Begin an act."""
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         self.close()
-        self._console.print(f"[bold cyan]{name}[/]: {text}")
+        self._console.print(f"\n[bold cyan]{name}[/]: {text}")
         self._progress = Progress(
             TextColumn(" "),
             BarColumn(bar_width=30),

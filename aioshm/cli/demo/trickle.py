@@ -23,6 +23,8 @@ ACT = "trickle"
 RATE = 100
 """Messages a second."""
 
+_LINES = 10_000
+
 # The timed sleeps of an idle end double from 0.1 s; after this long they are at their
 # longest, so that what is counted then is what goes on for ever.
 _SETTLE = 0.75
@@ -34,10 +36,10 @@ async def write(line: Line, readers: int, seconds: float) -> None:
     """Be the writer: trickle when told to, then idle until told to end."""
     async with MessageQueue.create(n_reader=readers) as queue:
         line.tell("here", address=queue.export_handle().to_string())
-        lines = cycle(library_lines())
+        lines = cycle(library_lines(_LINES))
         await queue.wait_until_ready()
         line.tell("ready")
-        await _answer(line, queue)
+        await _answer(line, queue, [])
         messages = max(1, round(seconds * RATE))
         start = time.monotonic()
         for number in range(messages):
@@ -47,7 +49,7 @@ async def write(line: Line, readers: int, seconds: float) -> None:
             if not number % (RATE // 4):
                 line.tell("progress", done=number / messages)
         line.tell("trickled", messages=messages)
-        await _answer(line, queue)
+        await _answer(line, queue, [])
     line.tell("done")
 
 
@@ -55,19 +57,22 @@ async def read(line: Line, address: str, rank: int) -> None:
     """Be a reader: verify and time each message, answer the marks beside that."""
     verifier, times = Verifier(), list[int]()
     async with MessageQueue.create_from_handle(Handle.from_string(address), rank) as queue:
-        answering = asyncio.create_task(_answer(line, queue))
+        await queue.wait_until_ready()
+        answering = asyncio.create_task(_answer(line, queue, times))
         async for message in queue:
             times.append(time.monotonic_ns() - time_of(message[2]))
             verifier.see(message)
         answering.cancel()
-    line.tell("done", times=times, **verifier.report())
+    line.tell("done", **verifier.report())
 
 
-async def _answer(line: Line, queue: Writer | Reader) -> None:
-    """Answer marks, until another command comes."""
+async def _answer(line: Line, queue: Writer | Reader, times: list[int]) -> None:
+    """Answer marks, with the times since the last one, until another command comes."""
     while await line.hear() == "mark":
         wakeups = queue.stats().waits.wakeups
-        line.tell("mark", at=time.monotonic_ns(), cpu=time.process_time_ns(), wakeups=wakeups)
+        at, cpu = time.monotonic_ns(), time.process_time_ns()
+        line.tell("mark", at=at, cpu=cpu, wakeups=wakeups, times=times)
+        times.clear()
 
 
 # -- in the parent ----------------------------------------------------------------------------
@@ -75,8 +80,8 @@ async def _answer(line: Line, queue: Writer | Reader) -> None:
 
 async def conduct(stage: Stage) -> None:
     """Trickle, then idle; count both."""
-    report, screen = stage.report, stage.screen
-    screen.act(ACT, f"{RATE} messages/s, then none")
+    report = stage.report
+    stage.act(ACT, f"{RATE} messages/s, then none")
     values = report.values.setdefault(ACT, {})
     async with Children(report.loop) as children:
         writer, readers = stage.start_queue(children)
@@ -90,22 +95,23 @@ async def conduct(stage: Stage) -> None:
         before = await _marks(everybody)
         writer.do("go")
         text = f"{RATE} messages/s"
-        said = await writer.expect("trickled", lambda now: screen.progress(now["done"], text))
+        said = await writer.expect("trickled", lambda now: stage.progress(now["done"] / 2, text))
         values["messages"] = messages = said["messages"]
-        _note(stage, f"at {RATE} messages/s", values, before, await _marks(everybody))
+        after = await _marks(everybody)
+        _note_latency(stage, values, [time for mark in after for time in mark["times"]])
+        _note_costs(stage, f"{RATE}/s", values, before, after)
 
-        await stage.pass_time(children, _SETTLE, "idle")
+        await stage.pass_time(children, _SETTLE, "idle", (0.5, 0.6))
         before = await _marks(everybody)
-        await stage.pass_time(children, report.seconds, "idle")
+        await stage.pass_time(children, report.seconds, "idle", (0.6, 1.0))
         idle = values.setdefault("idle", {})
-        _note(stage, "idle", idle, before, await _marks(everybody))
+        _note_costs(stage, "idle", idle, before, await _marks(everybody))
 
         writer.do("end")
         await writer.expect("done")
         got = await all_done(readers)
     for reader, said in zip(readers, got, strict=True):
         report.check_reader(ACT, reader.name, said, messages)
-    _note_latency(stage, values, [time for said in got for time in said["times"]])
 
 
 async def _marks(children: list[Child]) -> list[Event]:
@@ -114,10 +120,10 @@ async def _marks(children: list[Child]) -> list[Event]:
     return [await child.expect("mark") for child in children]
 
 
-def _note(
+def _note_costs(
     stage: Stage, phase: str, values: dict[str, Any], before: list[Event], after: list[Event]
 ) -> None:
-    """Note CPU in per cent of a core, and wake-ups a second; the writer comes first."""
+    """Note CPU in per cent of one core, and wake-ups a second; the writer comes first."""
     cpu, wakeups = [], []
     for one, other in zip(before, after, strict=True):
         passed = other["at"] - one["at"]
@@ -125,11 +131,11 @@ def _note(
         wakeups.append(1e9 * (other["wakeups"] - one["wakeups"]) / passed)
     values["cpu_percent"] = {"writer": cpu[0], "readers": cpu[1:]}
     values["wakeups_per_s"] = {"writer": wakeups[0], "readers": wakeups[1:]}
-    used = f"writer {cpu[0]:.2f} %, readers {listed(cpu[1:], '.2f')} % of a core"
+    used = f"writer {cpu[0]:.2f} %, readers {listed(cpu[1:], '.2f')} %"
     woken = f"readers {listed(wakeups[1:], '.1f')} a second"
-    stage.report.row(ACT, f"CPU {phase}", used)
-    stage.report.row(ACT, f"wake-ups {phase}", woken)
-    stage.screen.say(f"{phase}: CPU {used}; wake-ups of {woken}")
+    for what, text in ((f"CPU of a core, {phase}", used), (f"wake-ups, {phase}", woken)):
+        stage.report.row(ACT, what, text)
+        stage.screen.say(f"{what}: {text}")
 
 
 def _note_latency(stage: Stage, values: dict[str, Any], times: list[int]) -> None:

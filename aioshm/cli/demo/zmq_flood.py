@@ -13,13 +13,14 @@ import asyncio
 import pickle
 import secrets
 import time
+from contextlib import ExitStack
 
 import zmq
 import zmq.asyncio
 
-from aioshm.cli.demo.flood import send_for
+from aioshm.cli.demo.flood import enough_lines, send_for
 from aioshm.cli.demo.line import Line
-from aioshm.cli.demo.message import Message, Verifier, library_lines, messages
+from aioshm.cli.demo.message import Message, Verifier, messages
 
 _END = b""
 
@@ -27,11 +28,14 @@ _END = b""
 async def write(line: Line, readers: int, seconds: float) -> None:
     """Be the writer: send for so long, then wait for the end of the line."""
     name = f"ipc://@aioshm-demo-{secrets.token_hex(16)}"
-    with zmq.asyncio.Context() as context:
-        sockets = [context.socket(zmq.PUSH, linger=0) for _ in range(readers)]
-        for rank, socket in enumerate(sockets):
+    with zmq.asyncio.Context() as context, ExitStack() as stack:
+        sockets = []
+        for rank in range(readers):
+            socket = stack.enter_context(context.socket(zmq.PUSH))
+            socket.linger = 0
             socket.bind(f"{name}-{rank}")
-        lines = messages(library_lines())
+            sockets.append(socket)
+        lines = messages(enough_lines(seconds))
         line.tell("here", address=name)
 
         async def send(message: Message) -> None:
@@ -41,8 +45,11 @@ async def write(line: Line, readers: int, seconds: float) -> None:
             if not message[0] % 64:
                 await asyncio.sleep(0)  # sends that need not wait let no other task run
 
+        # Nothing can be sent to a socket before its reader has connected.
         for socket in sockets:
-            await socket.poll(flags=zmq.POLLOUT)  # its reader has connected
+            poller = zmq.asyncio.Poller()
+            poller.register(socket, zmq.POLLOUT)
+            await poller.poll()
         counts = await send_for(seconds, lines, send, line)
         for socket in sockets:
             await socket.send(_END)
@@ -54,10 +61,9 @@ async def write(line: Line, readers: int, seconds: float) -> None:
 async def read(line: Line, address: str, rank: int) -> None:
     """Be a reader: verify all there is, until the writer says that it was the last."""
     verifier = Verifier()
-    with zmq.asyncio.Context() as context:
-        socket = context.socket(zmq.PULL, linger=0)
+    with zmq.asyncio.Context() as context, context.socket(zmq.PULL) as socket:
+        socket.linger = 0
         socket.connect(f"{address}-{rank}")
         while data := await socket.recv():
             verifier.see(pickle.loads(data))
         line.tell("done", end=time.monotonic_ns(), **verifier.report())
-        socket.close()
