@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aioshm.cli.version import version
+
+_FEW = 4
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ def percentile(sorted_values: list[int], percent: float) -> int:
     return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * percent / 100))]
 
 
-def listed(values: Iterable[float], form: str) -> str:
-    """Write several figures in one field, as ``0.4 / 0.5 / 0.4``."""
+def listed(values: Sequence[float], form: str) -> str:
+    """Write several figures in one field: ``0.4 / 0.5 / 0.4``, or many as ``0.4 to 0.5``."""
+    if len(values) > _FEW:
+        return f"{min(values):{form}} to {max(values):{form}}"
     return " / ".join(format(value, form) for value in values)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-_EVERY = 1.0
+_FIRST, _EVERY = 0.3, 1.0
 
 
 class Screen(Protocol):
@@ -67,7 +67,7 @@ class PlainScreen:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._shown = 0.0
+        self._show_at = 0.0
 
     def _line(self, text: str = "") -> None:
         print(text, file=self._stream, flush=True)
@@ -80,13 +80,13 @@ class PlainScreen:
         """Begin an act."""
         self._line()
         self._line(f"{name}: {text}")
-        self._shown = time.monotonic()
+        self._show_at = time.monotonic() + _FIRST
 
     def progress(self, done: float, text: str) -> None:
         """Show how far the act is, but not too often."""
         now = time.monotonic()
-        if now >= self._shown + _EVERY:
-            self._shown = now
+        if now >= self._show_at:
+            self._show_at = now + _EVERY
             self._line(f"    {done:4.0%}  {text}")
 
     def say(self, text: str) -> None:
