@@ -94,8 +94,8 @@ def record_size(lengths: list[int]) -> int:
     """Bytes that a record with frames of these lengths takes in the ring."""
     size = HEADER.size + LENGTH.size * (len(lengths) - 1) + lengths[0]
     for length in lengths[1:]:
-        size = aligned(size) + length
-    return aligned(size)
+        size = (size + 63 & -64) + length
+    return size + 63 & -64
 
 
 @dataclass(frozen=True)

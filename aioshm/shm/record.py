@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from mmap import mmap
 
-from aioshm.shm.layout import ALIGN, HEADER, LENGTH, aligned
+from aioshm.shm.layout import HEADER, LENGTH
 
 Buffer = bytes | bytearray | memoryview
 """A frame: bytes-like, contiguous, and its ``len()`` is its number of bytes."""
@@ -25,15 +25,19 @@ def fill(
     length = len(head)
     start = at + HEADER.size
     HEADER.pack_into(raw, at, position, size >> 6, len(frames) << 4 | kind, number, length)
+    if len(frames) == 1:
+        raw[start : start + length] = head
+        return
+    table, start = start, start + LENGTH.size * (len(frames) - 1)
+    stop = start + length
+    raw[start:stop] = head
     for frame in frames[1:]:
-        LENGTH.pack_into(raw, start, len(frame))
-        start += LENGTH.size
-    raw[start : start + length] = head
-    start += length
-    for frame in frames[1:]:
-        start += -(start - at) % ALIGN
-        raw[start : start + len(frame)] = frame
-        start += len(frame)
+        length = len(frame)
+        LENGTH.pack_into(raw, table, length)
+        table += LENGTH.size
+        start = stop + 63 & -64  # the record is aligned, so this aligns within it
+        stop = start + length
+        raw[start:stop] = frame
 
 
 def locate(raw: mmap, at: int, size: int, count: int, length: int) -> list[slice] | None:
@@ -51,11 +55,12 @@ def locate(raw: mmap, at: int, size: int, count: int, length: int) -> list[slice
     end = at + size
     if not 1 <= count <= size // LENGTH.size or start + length > end:
         return None
-    frames = [slice(start, start + length)]
-    for index in range(count - 1):
-        start = at + aligned(frames[-1].stop - at)
-        (length,) = LENGTH.unpack_from(raw, table + LENGTH.size * index)
-        if start + length > end:
+    stop = start + length
+    frames = [slice(start, stop)]
+    for line in range(table, table + LENGTH.size * (count - 1), LENGTH.size):
+        start = stop + 63 & -64
+        stop = start + LENGTH.unpack_from(raw, line)[0]
+        if stop > end:
             return None
-        frames.append(slice(start, start + length))
+        frames.append(slice(start, stop))
     return frames

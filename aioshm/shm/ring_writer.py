@@ -32,8 +32,6 @@ from aioshm.shm.segment import Segment
 
 # How far ahead of a full ring a parked writer may ask to be woken, in records.
 _WAKE_RECORDS = 64
-# Bytes up to which a second copy costs less than one more call into mmap.
-_SMALL = 4096
 
 
 class RingWriter:
@@ -55,7 +53,6 @@ class RingWriter:
         self._nobody = bytes(layout.slots)
         self._layout = layout
         self._payload, self._slot = layout.payload, layout.slot
-        self._small = min(layout.payload, _SMALL)
         self._capacity, self._records = layout.capacity, layout.records
         self._live: dict[int, int] = {}
         self._limit = start
@@ -82,18 +79,16 @@ class RingWriter:
         offset = position % self._capacity
         size = (length + 95) & -64
         if (
-            length <= self._small
-            and len(frames) == 1
+            len(frames) == 1
+            and length <= self._payload
             and position + size <= self._limit
             and offset + size <= self._capacity
         ):
-            # The common case in one piece: no call but those that touch shared words,
-            # and one copy of header and payload together, which beats packing the header
-            # in place and copying the payload behind it (0.94 of the whole at 100 bytes).
-            at = self._records + offset
-            self._raw[at : at + HEADER.size + length] = (
-                HEADER.pack(position, size >> 6, 1 << 4 | OBJECT, self.number, length) + head
-            )
+            # The common case in one piece: no call but those that touch shared words.
+            raw, at = self._raw, self._records + offset
+            HEADER.pack_into(raw, at, position, size >> 6, 1 << 4 | OBJECT, self.number, length)
+            at += HEADER.size
+            raw[at : at + length] = head
             self._publish(position + size)
             return True
         return self._try_write_any(frames)
