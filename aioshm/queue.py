@@ -142,10 +142,14 @@ def _ranks(n_reader: int, ranks: Sequence[int] | None) -> list[int]:
         raise ValueError(f"n_reader={n_reader} where 1 to 4096 were expected")
     if ranks is None:
         return list(range(n_reader))
-    if len(ranks) != n_reader or len(set(ranks)) != n_reader or min(ranks) < 0:
+    if (
+        len(ranks) != n_reader
+        or len(set(ranks)) != n_reader
+        or not 0 <= min(ranks) <= max(ranks) < 1 << 31
+    ):
         raise ValueError(
-            f"local_reader_ranks={list(ranks)} where {n_reader} different ranks, 0 or more, "
-            "were expected"
+            f"local_reader_ranks={list(ranks)} where {n_reader} different ranks from 0 "
+            "on were expected"
         )
     return list(ranks)
 

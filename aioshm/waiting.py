@@ -189,9 +189,13 @@ class Waiter:
             self._sleeper.set_result(None)
 
     def _heard(self) -> None:
-        if self._bell is not None and self._bell.clear():
-            self.bells += 1
+        self._hear()
         self.notify()
+
+    def _hear(self) -> bool:
+        heard = self._bell is not None and self._bell.clear()
+        self.bells += heard
+        return heard
 
     async def wait(
         self,
@@ -309,7 +313,7 @@ class Waiter:
             if armed and self._overslept and self.bells == heard and self._overdue():
                 # The other side stores first and rings later; one turn is its chance.
                 await turn()
-                if self.bells == heard and self._overdue():
+                if self.bells == heard and self._overdue() and not self._hear():
                     self.rescues += 1
         finally:
             self._sleeper = None

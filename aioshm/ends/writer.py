@@ -371,4 +371,4 @@ class WriterEnd(End):
     def _leave(self) -> None:
         self._ring.close()
         self._pay()
-        self._server.close()
+        self._server.close(goodbye=True)

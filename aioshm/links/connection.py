@@ -11,6 +11,7 @@ namespace the peer's number means somebody else here.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import os
 import socket
@@ -104,9 +105,14 @@ class Connection:
             self._end()
 
     def _receive(self) -> tuple[bytes, list[int]]:
+        fds = array.array("i")
         for _ in range(2):
             try:
-                data, fds, *_ = socket.recv_fds(self._sock, LARGEST, _FDS, socket.MSG_CMSG_CLOEXEC)
+                # Not socket.recv_fds, which forgets its flags, so that what it received would
+                # be inherited by every program this process starts.
+                data, ancillary, *_ = self._sock.recvmsg(
+                    LARGEST, socket.CMSG_SPACE(_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+                )
             except ConnectionResetError:
                 # The peer left packets of ours unread. The kernel tells that once, before
                 # it hands out what the peer had sent.
@@ -115,7 +121,10 @@ class Connection:
                 raise
             except OSError:
                 break
-            return data, fds
+            for level, kind, packed in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    fds.frombytes(packed[: len(packed) // fds.itemsize * fds.itemsize])
+            return data, fds.tolist()
         return b"", []
 
     def _end(self) -> None:

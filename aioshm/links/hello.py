@@ -99,7 +99,7 @@ def pack_welcome(welcome: Welcome) -> bytes:
 
 def unpack_welcome(packet: bytes) -> Welcome | None:
     """Read the packet that lets a reader in; None if it is not one."""
-    if len(packet) != 1 + _WELCOME.size:
+    if packet[:1] != WELCOME or len(packet) != 1 + _WELCOME.size:
         return None
     return Welcome(*_WELCOME.unpack(packet[1:]))
 

@@ -72,7 +72,6 @@ class LocalServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._strangers: dict[Connection, asyncio.TimerHandle] = {}
         self._admitted: set[Connection] = set()
-        self._said_goodbye: set[Connection] = set()
         guard(self)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -114,7 +113,9 @@ class LocalServer:
             os.close(fd)  # nobody asked for descriptors
         if connection not in self._strangers:
             if data == hello.GOODBYE:
-                self._said_goodbye.add(connection)
+                # The byte itself, not the EOF behind it: a forked child may keep that back.
+                connection.close()
+                self._departed(connection, goodbye=True)
             return
         said = hello.unpack_hello(data, self._token)
         if said is not None and connection.uid != os.geteuid():
@@ -149,12 +150,14 @@ class LocalServer:
         if connection in self._strangers:
             self._drop(connection)
             return
-        host = self._host()
-        goodbye = connection in self._said_goodbye
-        self._said_goodbye.discard(connection)
-        if not connection.watched or goodbye:
-            self._admitted.discard(connection)
+        if not connection.watched:
             connection.close()
+        self._departed(connection, goodbye=False)
+
+    def _departed(self, connection: Connection, *, goodbye: bool) -> None:
+        if not connection.watched:
+            self._admitted.discard(connection)
+        host = self._host()
         if host is not None:
             host.departed(connection, goodbye=goodbye)
 
@@ -170,17 +173,22 @@ class LocalServer:
         for connection in self._admitted:
             connection.send(packet)
 
-    def close(self) -> None:
-        """Hang up on everybody, remove the socket's file; safe to call twice."""
+    def close(self, *, goodbye: bool = False) -> None:
+        """Hang up on everybody, remove the socket's file; safe to call twice.
+
+        With a goodbye, whoever waits to be let in hears that the queue closed; else it
+        looks as if the writer had died.
+        """
         if self._listener.fileno() < 0:
             return
-        # Whoever waits to be let in hears that the queue closed, not that its writer died.
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._listener.fileno())
+        if goodbye:
             self._turn_away()
         for connection, timer in self._strangers.items():
             timer.cancel()
-            connection.send(hello.CLOSED)
+            if goodbye:
+                connection.send(hello.CLOSED)
             connection.close()
         for connection in self._admitted:
             connection.close()

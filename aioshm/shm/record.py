@@ -41,7 +41,7 @@ def fill(
 
 
 def locate(raw: mmap, at: int, size: int, count: int, length: int) -> list[slice] | None:
-    """Find the frames of the record at offset ``at``; None if they do not lie within it.
+    """Find the frames of the record at offset ``at``; None if they do not just fill it.
 
     Args:
         raw: the mapping.
@@ -63,4 +63,4 @@ def locate(raw: mmap, at: int, size: int, count: int, length: int) -> list[slice
         if stop > end:
             return None
         frames.append(slice(start, stop))
-    return frames
+    return frames if stop + 63 & -64 == end else None

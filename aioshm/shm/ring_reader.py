@@ -48,7 +48,7 @@ class RingReader:
         self._parked = control.flags(layout.parked)
         self._capacity, self._records = layout.capacity, layout.records
         self._slot = slot
-        self._written = position
+        self._written = self._told = position
         self._borrowed = 0
         self._number = 0
         self.position = position
@@ -75,7 +75,7 @@ class RingReader:
         if (
             meta == 1 << 4 | OBJECT
             and there == position < end <= self._written
-            and length + HEADER.size <= end - position <= self._capacity - offset
+            and (length + 95) & -64 == end - position <= self._capacity - offset
         ):
             at += HEADER.size
             kind = OBJECT
@@ -122,9 +122,11 @@ class RingReader:
         # from here on the writer may move it over this very record, and rightly.
         store_release(self._cursors, self._read, end)  # FREE, PARK-WRITER
         fence()  # PARK-WRITER
-        if before < load(self._words, WAKE_AT) <= end:  # PARK-WRITER
+        if self._told < load(self._words, WAKE_AT) <= end:  # PARK-WRITER
             # Only the store that crosses it rings; any later one would ring again.
             self.owed = True
+        # Last, so that after an interrupt above the next store still crosses.
+        self._told = end
 
     def _look_for_written(self) -> bool:
         if load(self._evicted, self._slot):
@@ -143,17 +145,18 @@ class RingReader:
             there, blocks, meta, self._number, length = HEADER.unpack_from(self._raw, at)
             size = blocks << 6
             end = position + size
-            where = locate(self._raw, at, size, meta >> 4, length)
-            if where is None or not (
-                there == position < end <= self._written and size <= self._capacity - offset
-            ):
-                self._no_record(f"the header says {there}, {size} bytes, {meta >> 4} frames")
-            kind = meta & 15
-            if kind in (OBJECT, RAW):
-                return kind, where, end
-            if kind != PADDING or end == self._written:
-                self._no_record(f"the header says kind {kind}")
-            position = end
+            kind, where = meta & 15, None
+            if there == position < end <= self._written and size <= self._capacity - offset:
+                if (meta, length) == (1 << 4 | PADDING, 0) and end < self._written:
+                    position = end
+                    continue
+                if kind in (OBJECT, RAW):
+                    where = locate(self._raw, at, size, meta >> 4, length)
+            if where is None:
+                self._no_record(
+                    f"the header says position {there}, {size} bytes, {meta >> 4} frames, kind {kind}"
+                )
+            return kind, where, end
 
     def _lost(self) -> NoReturn:
         """Say why the bytes at `position` are no longer ours."""

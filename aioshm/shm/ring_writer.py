@@ -109,7 +109,7 @@ class RingWriter:
     def claim(self, nbytes: int) -> slice | None:
         """Find room for one frame of up to ``nbytes``; returns where to put it, or None.
 
-        The bytes stay unpublished until `commit`; `abort` or any other write forgets them.
+        The bytes stay unpublished until `commit`; any other write instead forgets them.
         """
         size = record_size([nbytes])
         if nbytes > self._payload:

@@ -80,7 +80,11 @@ class Segment:
             size = os.fstat(fd).st_size
             if size != nbytes:
                 raise SegmentError(f"the segment has {size} bytes where {nbytes} were announced")
-            if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SIZE_SEALS != _SIZE_SEALS:
+            try:
+                seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+            except OSError as error:
+                raise SegmentError("the descriptor is no memfd") from error
+            if seals & _SIZE_SEALS != _SIZE_SEALS:
                 raise SegmentError("the segment is not sealed against shrinking and growing")
             segment = cls(fd, nbytes, writable=writable, words=words)
         except BaseException:
