@@ -154,7 +154,8 @@ class RingReader:
                     where = locate(self._raw, at, size, meta >> 4, length)
             if where is None:
                 self._no_record(
-                    f"the header says position {there}, {size} bytes, {meta >> 4} frames, kind {kind}"
+                    f"the header says position {there}, {size} bytes, "
+                    f"{meta >> 4} frames, kind {kind}"
                 )
             return kind, where, end
 
