@@ -31,6 +31,9 @@ class Program:
     """
 
     def __init__(self, *command: str, **environment: str) -> None:
+        # Unbuffered, print() writes a line and its end apart, and another process's line
+        # may come in between.
+        inherited = {name: it for name, it in os.environ.items() if name != "PYTHONUNBUFFERED"}
         self.process = subprocess.Popen(
             [sys.executable, *command],
             stdin=subprocess.DEVNULL,
@@ -38,7 +41,7 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env={**inherited, **environment},
             start_new_session=True,
         )
 
