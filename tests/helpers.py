@@ -170,7 +170,10 @@ def children() -> set[int]:
     """Look at which child processes there are, zombies included."""
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
-        found.update(int(pid) for pid in (task / "children").read_text().split())
+        try:
+            found.update(int(pid) for pid in (task / "children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # the thread ended between the listing and the look
     return found
 
 
