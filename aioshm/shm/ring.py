@@ -21,7 +21,7 @@ tag          one side                                     the other side
 ============ ============================================ ==============================
 PUBLISH      record bytes, store_release(written)         load_acquire(written), record
                                                           bytes
-FREE         last touch of the record,                    load_acquire(read[r]),
+FREE         last touch of the record,                    load(read[r]), claim's fence,
              store_release(read[r])                       overwrite
 PARK-READER  parked[r] = 1, fence, look at written,       store written (or closed,
              closed, evicted                              evicted), fence, look at parked
@@ -37,6 +37,9 @@ fence per look instead of per message. A reader whose copy began at ``position``
 has good bytes if ``claim <= position + capacity`` still holds after the copy. With
 honest readers only an eviction breaks that; it also catches a writer that was led on
 by a cursor some other process scribbled over.
+
+No line of these is there for safety's sake: tests/model takes away or weakens one at a
+time and shows the schedule on which it is missed.
 
 Bells are not rung here (that is I/O) but noted in ``owed``, before the flag that asked
 for them is cleared, and struck off by the caller after ringing: a KeyboardInterrupt

@@ -161,6 +161,9 @@ class RingReader:
 
     def _lost(self) -> NoReturn:
         """Say why the bytes at `position` are no longer ours."""
+        # EVICT: a claim that moved over an evicted reader's place was seen before the
+        # eviction that let it: without the fence the reason given could be the wrong one.
+        fence_loads()
         if load(self._evicted, self._slot):
             raise Evicted(
                 f"the writer went on without this reader (slot {self._slot}, position "
@@ -195,7 +198,8 @@ class RingReader:
         store(self._parked, self._slot, 1)  # PARK-READER
         fence()  # PARK-READER
         return (
-            is_written(self.position, load_acquire(self._words, WRITTEN))  # PARK-READER
+            # Relaxed: nothing is read on its strength, the attempt that follows acquires.
+            is_written(self.position, load(self._words, WRITTEN))  # PARK-READER
             or self.is_closed()  # PARK-READER
             or bool(load(self._evicted, self._slot))  # PARK-READER
         )
@@ -207,7 +211,7 @@ class RingReader:
     def overdue(self) -> bool:
         """Tell whether the flag still stands although there is a message: a bell is due."""
         return bool(load(self._parked, self._slot)) and is_written(
-            self.position, load_acquire(self._words, WRITTEN)
+            self.position, load(self._words, WRITTEN)
         )
 
     def is_closed(self) -> bool:

@@ -22,7 +22,6 @@ from aioshm.shm.layout import (
 from aioshm.shm.ordering import (
     fence,
     load,
-    load_acquire,
     load_flags,
     store,
     store_release,
@@ -171,8 +170,10 @@ class RingWriter:
         self._wanted = end, size
         limit = min(self.cursors().values(), default=self.position) + self._capacity
         if limit > self._limit:
-            store_release(self._words, CLAIM, limit)  # EVICT
-            fence()  # EVICT
+            store(self._words, CLAIM, limit)  # EVICT
+            # No room is taken but behind this fence. So it also acquires the cursors: the
+            # readers' last touch of what is to be overwritten comes before (FREE).
+            fence()  # EVICT, FREE
             self._limit = limit
         return end <= limit
 
@@ -183,7 +184,7 @@ class RingWriter:
             SegmentError: a cursor went backwards or beyond what is written.
         """
         for slot, before in self._live.items():
-            read = load_acquire(self._cursors, self._layout.read(slot))  # FREE
+            read = load(self._cursors, self._layout.read(slot))  # FREE
             if not before <= read <= self.position:
                 raise SegmentError(
                     f"the cursor of slot {slot} is {read} where {before} to {self.position} "
@@ -246,7 +247,9 @@ class RingWriter:
 
     def close(self) -> None:
         """Say that nothing more will be written, and note all who wait for it."""
-        store_release(self._words, CLOSED, 1)  # PARK-READER
+        # Relaxed: the fence behind the last store of written releases that one to whoever
+        # acquires this one.
+        store(self._words, CLOSED, 1)  # PARK-READER
         fence()  # PARK-READER
         self._note_parked()
 
