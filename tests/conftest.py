@@ -17,6 +17,16 @@ import uvloop
 from tests.helpers import children, descriptors, mappings
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say how long the tests with a size of their own may take."""
+    parser.addoption(
+        "--model-depth",
+        choices=("ci", "long"),
+        default="ci",
+        help="bounds of the memory-model checker: those of every change, or hours",
+    )
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -55,6 +55,19 @@ def check(setting: Setting, dynamics: Dynamics, state: State) -> None:
         raise Violation(wrong)
 
 
+def reached(setting: Setting) -> set[State]:
+    """All states in which more than one thing can happen, as `explore` visits them."""
+    dynamics = setting.dynamics()
+    todo = [state for _, state in dynamics.settle(None, setting.initial())]
+    found = set(todo)
+    with uncollected():
+        for state in todo:
+            new = {after for _, after in dynamics.successors(state)} - found
+            found |= new
+            todo += new
+    return found
+
+
 def explore(setting: Setting, *, reduced: bool = True) -> Report:
     """Go through all schedules, depth first; stop at the first violation.
 

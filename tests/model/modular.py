@@ -22,8 +22,9 @@ show it. Four more things are shared by all processes and need a word:
 * The writer's store buffer (tso) is part of the spot, and drains for all in one step.
 * The view of all full fences (weak): each pair has its own, so that a fence of one
   reader orders nothing for another. That only adds behaviours.
-* Cancels and deaths: each process has its own, so with one of each, every process may
-  be cancelled once and may die once, in any combination.
+* Cancels and deaths: what the writer uses up is gone for each reader, and what a reader
+  used up for the writer, but not for the other readers: with one of each, two readers
+  may be cancelled once each, and die.
 
 An end of everything shows as usual: a spot in which the writer sleeps, and for each
 reader a state that cannot wake it. Schedules that go round for ever do not, since
@@ -241,7 +242,7 @@ class Modular:
         if node.op[0] == TURN:
             self._go(spot, node.child(GO), slot, numbers)
         if spot.cancels:
-            self._go(spot, node.child(CANCEL), slot, numbers, cancelled=True)
+            self._cancel(spot, node.child(CANCEL), slot, numbers)
         for label in list(spot.labels):
             if label[0] != slot:
                 self._woken(spot, node, label, slot, numbers)
@@ -266,7 +267,15 @@ class Modular:
         after = [new for number in numbers for new in heard[number] or (number,)]
         self._go(spot, node.child(BELL), slot, after, bell=whose)
         if spot.cancels:
-            self._go(spot, node.child(BELL_CANCEL), slot, after, bell=whose, cancelled=True)
+            self._cancel(spot, node.child(BELL_CANCEL), slot, after, bell=whose)
+
+    def _cancel(
+        self, spot: Spot, node: Node, slot: int, numbers: Iterable[int], bell: int | None = None
+    ) -> None:
+        cancelled = self.pair.cancelled
+        left = [after for number in numbers for after in cancelled[number]]
+        if left:
+            self._go(spot, node, slot, left, bell=bell, cancelled=True)
 
     def _go(
         self, spot: Spot, node: Node, slot: int, numbers: Iterable[int], *,

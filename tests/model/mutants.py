@@ -2,9 +2,8 @@
 
 A mutant replaces text within one function of the real source, found exactly once, so it
 stays in step with the code: where a line went away or changed, making the mutant fails.
-`MUTANTS` have to violate a property in the modes named; `SPARE` are changes that no
-search can tell from the original, each with the reason why, so that the list of what is
-needed is complete.
+Each has to violate a property in just the modes named. A mutant that nobody can kill
+means that a line is not needed, and should go, or that the checker is blind.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ BYTES = Scenario("bytes", watched=False)
 EVICT = Scenario("evict", evicts=(0,), watched=False)
 SCRIBBLE = Scenario("scribble", scribbles=(64, 128), watched=False)
 LEASE = Scenario("lease", style="lease")
+DEATH = Scenario("death", deaths=1)
+NUMBERED = Scenario("numbered", numbered=True)
 TWO = Scenario("two readers", readers=2)
 
 
@@ -80,7 +81,6 @@ class Mutant:
         edits: the change.
         scenario: in which situation it shows.
         dies: the modes in which it must violate a property.
-        why: for a spare change, why nobody can tell.
     """
 
     tag: str
@@ -88,7 +88,6 @@ class Mutant:
     edits: tuple[Edit, ...]
     scenario: Scenario = PLAIN
     dies: str = ""
-    why: str = ""
 
     def code(self) -> Code:
         """The code with the change."""
@@ -101,9 +100,9 @@ class Mutant:
 
 def _mutant(
     tag: str, what: str, module: str, function: str, old: str, new: str,
-    scenario: Scenario = PLAIN, dies: str = "", why: str = "", more: tuple[Edit, ...] = (),
+    scenario: Scenario = PLAIN, dies: str = "", more: tuple[Edit, ...] = (),
 ) -> Mutant:  # fmt: skip
-    return Mutant(tag, what, (Edit(module, function, old, new), *more), scenario, dies, why)
+    return Mutant(tag, what, (Edit(module, function, old, new), *more), scenario, dies)
 
 
 ALL = "sc tso weak"
@@ -113,8 +112,8 @@ _FILL = """\
             raw[at : at + length] = head
 """
 _COPY = "            frames: list[Buffer] = [raw[at : at + length]]\n"
-_CLAIM = "            store_release(self._words, CLAIM, limit)  # EVICT\n"
-_CLAIM_FENCE = "            fence()  # EVICT\n"
+_CLAIM = "            store(self._words, CLAIM, limit)  # EVICT\n"
+_CLAIM_FENCE = "            fence()  # EVICT, FREE\n"
 _LOOK_AT_CLAIM = "            or load(self._words, CLAIM) > before + self._capacity  # EVICT\n"
 _CLEAR = "                store(self._parked, slot, 0)\n"
 _RINGS = "                member.bell.ring()\n"
@@ -135,9 +134,8 @@ MUTANTS = [
             "            self._publish(position + size)\n" + _FILL, BYTES, ALL),
     _mutant("FREE", "store of read is relaxed", READER, "RingReader._free",
             "store_release(self._cursors", "store(self._cursors", PLAIN, "weak"),
-    _mutant("FREE", "load of read is relaxed, and no fence after claim", WRITER,
-            "RingWriter.cursors", "load_acquire(self._cursors", "load(self._cursors", PLAIN, "weak",
-            more=(Edit(WRITER, "RingWriter._look_for_room", _CLAIM_FENCE, ""),)),
+    _mutant("FREE", "no fence between look at read and overwrite", WRITER,
+            "RingWriter._look_for_room", _CLAIM_FENCE, "", PLAIN, "weak"),
     _mutant("FREE", "freed before it is copied", READER, "RingReader.try_read",
             _COPY, "            self._free(end)\n" + _COPY, PLAIN, ALL,
             more=(Edit(READER, "RingReader.try_read", "        self._free(end)\n        self.number",  # noqa: E501
@@ -151,7 +149,7 @@ MUTANTS = [
     _mutant("PARK-READER", "no fence after parked", READER, "RingReader.arm",
             "fence()  # PARK-READER", "pass", SHORT, "tso weak"),
     _mutant("PARK-READER", "no look at written after parked", READER, "RingReader.arm",
-            "is_written(self.position, load_acquire(self._words, WRITTEN))", "False", SHORT, ALL),
+            "is_written(self.position, load(self._words, WRITTEN))", "False", SHORT, ALL),
     _mutant("PARK-READER", "no look at closed after parked", READER, "RingReader.arm",
             "or self.is_closed()", "or False", SHORT, ALL),
     _mutant("PARK-READER", "no look at evicted after parked", READER, "RingReader.arm",
@@ -224,7 +222,9 @@ MUTANTS = [
     _mutant("EVICT", "no fence between claim and overwrite", WRITER, "RingWriter._look_for_room",
             _CLAIM_FENCE, "", SCRIBBLE, "weak"),
     _mutant("EVICT", "claim is stored after its fence", WRITER, "RingWriter._look_for_room",
-            _CLAIM + _CLAIM_FENCE, _CLAIM_FENCE + _CLAIM, SCRIBBLE, "weak"),
+            _CLAIM, "", SCRIBBLE, "weak", more=(
+                Edit(WRITER, "RingWriter._look_for_room", _CLAIM_FENCE, _CLAIM_FENCE + _CLAIM),
+            )),
     _mutant("EVICT", "claim is stored after the overwrite", WRITER, "RingWriter._look_for_room",
             _CLAIM, "", SCRIBBLE, ALL, more=(
                 Edit(WRITER, "RingWriter._publish", "        self.position = end\n",
@@ -239,26 +239,16 @@ MUTANTS = [
             "            self._lost()\n", "            pass\n", EVICT.but(block=16), ALL),
     _mutant("EVICT", "no fence before that look", READER, "RingReader._no_record",
             "fence_loads()", "pass", EVICT.but(block=16), "weak"),
-]  # fmt: skip
-
-SPARE = [
-    _mutant("PARK-READER", "store of closed is relaxed", WRITER, "RingWriter.close",
-            "store_release(self._words, CLOSED", "store(self._words, CLOSED", SHORT, why=
-            "the last store of written has a fence behind it, and a fence releases"),
-    _mutant("FREE", "load of read is relaxed", WRITER, "RingWriter.cursors",
-            "load_acquire(self._cursors", "load(self._cursors", PLAIN, why=
-            "no room is taken before the fence that follows claim, and a fence acquires"),
-    _mutant("PARK-READER", "the look at written in arm() is relaxed", READER, "RingReader.arm",
-            "load_acquire(self._words, WRITTEN)", "load(self._words, WRITTEN)", SHORT, why=
-            "nothing is read on its strength: try_read() looks again, and acquires"),
-    _mutant("EVICT", "store of claim is relaxed", WRITER, "RingWriter._look_for_room",
-            "store_release(self._words, CLAIM", "store(self._words, CLAIM", SCRIBBLE, why=
-            "what has to come before it, evicted, has a fence of its own"),
+    _mutant("EVICT", "no fence before the reason is looked up", READER, "RingReader._lost",
+            "fence_loads()", "pass", EVICT, "weak"),
     _mutant("EVICT", "no look at evicted after the copy", READER, "RingReader._free",
-            "load(self._evicted, self._slot)  # EVICT\n            or ", "", EVICT, why=
-            "claim moves before anything is overwritten, for whatever reason it is"),
+            "load(self._evicted, self._slot)  # EVICT\n            or ", "", EVICT, ALL),
     _mutant("PARK-READER", "the flag is not cleared", WRITER, "RingWriter._note_parked",
-            _CLEAR, "", PLAIN, why="it costs bells for a reader that was rung already, no more"),
+            _CLEAR, "", NUMBERED, ALL),
+    _mutant("PARK-READER", "the writer's end wakes nobody", ENDS_READER, "ReaderEnd.writer_gone",
+            "self._changed()", "pass", DEATH, ALL),
+    _mutant("PARK-WRITER", "a reader's end wakes nobody", ENDS_WRITER, "WriterEnd.departed",
+            "        self._gather()\n", "", DEATH, ALL),
     _mutant("PARK-READER", "no disarm", WAITING, "Waiter._park",
-            "self._parking.disarm()", "pass", PLAIN, why="it costs bells for nobody, no more"),
+            "self._parking.disarm()", "pass", SHORT, ALL),
 ]  # fmt: skip

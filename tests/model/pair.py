@@ -49,7 +49,9 @@ class Pair:
         drained: what becomes of it when the writer's oldest store is performed.
         heard: ... when the writer hears this reader's bell; empty if it is silent.
         met_end: ... when the writer hears that the reader is gone; empty if it is not.
-        died, ended: ... when the writer dies, when it is done.
+        cancelled: ... when the writer is cancelled; empty if the reader was before.
+        died: ... when the writer dies; empty if the reader did before.
+        ended: ... when the writer is done.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -63,6 +65,7 @@ class Pair:
         self.drained = Table(self._drained)
         self.heard = Table(self._heard)
         self.met_end = Table(self._met_end)
+        self.cancelled = Table(self._cancelled)
         self.died = Table(self._died)
         self.ended = Table(self._ended)
         self._stepped: dict[Op, Table[tuple[tuple[Any, Numbers], ...]]] = {}
@@ -191,11 +194,18 @@ class Pair:
             return ()
         return self._settled(*state[:2], after, *state[3:-1], state[-1] & ~_READER_GONE)
 
+    def _cancelled(self, number: int) -> Numbers:
+        *before, cancels, deaths, news = self.states[number]
+        return self._settled(*before, cancels - 1, deaths, news) if cancels else ()
+
     def _died(self, number: int) -> Numbers:
         state = self.states[number]
+        *_, cancels, deaths, _ = state
+        if not deaths:
+            return ()
         after = self._memory.retired(state[2], 0, died=True)
         news = self.dynamics.news(state, 0)
-        return self._settled(None, state[1], after, *state[3:-1], news)
+        return self._settled(None, state[1], after, cancels, deaths - 1, news)
 
     def _ended(self, number: int) -> Numbers:
         state = self.states[number]

@@ -162,7 +162,8 @@ class Process:
         """Run one round from a snapshot, with these results."""
         self.runs += 1
         replay = _Replay(log)
-        OUTSIDE.ask, OUTSIDE.ledger, OUTSIDE.loaded = replay.ask, self._ledger, {}
+        OUTSIDE.ask, OUTSIDE.ledger = replay.ask, self._ledger
+        OUTSIDE.loaded, OUTSIDE.stored = {}, {}
         asyncio._set_running_loop(LOOP)  # type: ignore[arg-type]
         self._restore(state)
         routine = self._program.round()

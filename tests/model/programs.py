@@ -9,8 +9,8 @@ from typing import Any
 from aioshm.errors import Evicted, QueueShutDown, SegmentError, WriterDied
 from aioshm.handle import Handle
 from tests.model.code import Code
-from tests.model.ops import CHOOSE, RELAXED, STORE, Violation
-from tests.model.simulated import LOOP, OUTSIDE, Bell, Nothing, Places, Segment
+from tests.model.ops import CHOOSE, LOAD, RELAXED, STORE, Violation
+from tests.model.simulated import LOOP, OUTSIDE, Bell, Nothing, Numbered, Places, Segment
 
 CLOSED, RESTS, DIED, EVICTED, BROKEN = "closed", "rests", "writer died", "evicted", "broken"
 
@@ -51,7 +51,12 @@ def _end(kind: Any, code: Code, ring: Any) -> Any:
     end._calls = end._rung = 0
     end._bells, end._segments = [], []
     end._encode, end._decode_frames = _encode, _decode
+    end._late = _late
     return end
+
+
+def _late(waited: float, over: bool) -> None:
+    """No time passes here, so nobody is late."""
 
 
 def _collected(end: Any) -> None:
@@ -81,11 +86,35 @@ class _WritersBell(Bell):
         super().ring()
 
 
-class _Program:
-    """What both programs share."""
+class _ReadersBell(Bell):
+    """A reader's bell in the writer's hands, which must ring once for each park at most."""
 
-    def __init__(self, end: Any, bell: int, style: str) -> None:
-        self.end, self.bell, self.style = end, bell, style
+    def __init__(self, slot: int, parked: int) -> None:
+        super().__init__(slot + 1)
+        self._slot, self._parked = slot, parked
+        self.rung = 0
+
+    def ring(self) -> None:
+        """Ring it, if it did not ring for this park yet."""
+        park = OUTSIDE.loaded[self._parked]
+        if park == self.rung:
+            raise Violation(f"the bell of slot {self._slot} rings twice for one park")
+        self.rung = park
+        super().ring()
+
+
+class _Program:
+    """What both programs share.
+
+    Args:
+        end: the end it works with.
+        bell: the bell it hears.
+        flag: the word by which it asks for a bell.
+        style: how it calls the end.
+    """
+
+    def __init__(self, end: Any, bell: int, flag: int, style: str) -> None:
+        self.end, self.bell, self.flag, self.style = end, bell, flag, style
         end._waiter._bell = Bell(bell)
         self.done = 0
         self.outcome = ""
@@ -97,6 +126,8 @@ class _Program:
             await self.attempt()
         except asyncio.CancelledError:
             pass  # nothing was done, so the next round tries the same again
+        if OUTSIDE.stored.get(self.flag):
+            raise Violation("it goes on without taking back its wish for a bell")
         waiter = self.end._waiter
         if waiter.rescues or waiter.length or waiter._head.locked():
             raise Violation("a round left the waiter in disorder")
@@ -124,21 +155,28 @@ class Writer(_Program):
         style: "core" for one attempt and a park, "whole" for `enqueue`, "lease" for leases.
         may_evict: slots that it may evict at any moment, once.
         may_rest: it may also rest at the end.
+        numbered: count the bells it rings, a park at a time.
     """
 
     def __init__(
-        self, world: World, slots: int, style: str, may_evict: tuple[int, ...], may_rest: bool
-    ) -> None:
+        self, world: World, slots: int, style: str, may_evict: tuple[int, ...], may_rest: bool,
+        numbered: bool,
+    ) -> None:  # fmt: skip
         ends = world.code["aioshm.ends.writer"]
         layout = world.places.layout
         ring = world.code["aioshm.shm.ring_writer"].RingWriter(world.data, world.control, layout)
-        super().__init__(_end(ends.WriterEnd, world.code, ring), 0, style)
+        end = _end(ends.WriterEnd, world.code, ring)
+        super().__init__(end, 0, world.places.wake_at, style)
         self._world = world
         self.may_evict, self._may_rest = list(may_evict), may_rest
         self.end._layout, self.end._evict_dead = layout, True
         self.end._roster = roster = ends.Roster(range(slots), slots)
         for slot in range(slots):
-            member = roster.join(slot, slot + 1, ("link", slot), Bell(slot + 1))
+            bell = Bell(slot + 1)
+            if numbered:
+                bell = _ReadersBell(slot, world.places.parked[slot])
+                self.objects = (*self.objects, bell)
+            member = roster.join(slot, slot + 1, ("link", slot), bell)
             assert ring.admit(member.slot) == 0
         self.objects = (*self.objects, roster)
 
@@ -190,15 +228,21 @@ class Reader(_Program):
         slot: its slot.
         style: as the writer's.
         expected: outcomes that may be, besides the end of the writer.
+        numbered: count its parks.
     """
 
-    def __init__(self, world: World, slot: int, style: str, expected: tuple[str, ...]) -> None:
+    def __init__(
+        self, world: World, slot: int, style: str, expected: tuple[str, ...], numbered: bool
+    ) -> None:
         kind = world.code["aioshm.ends.reader"].ReaderEnd
         ring = world.code["aioshm.shm.ring_reader"].RingReader(
             world.data, world.control, world.places.layout, slot, 0
         )
         end = _end(kind, world.code, ring)
-        super().__init__(end, slot + 1, style)
+        super().__init__(end, slot + 1, world.places.parked[slot], style)
+        if numbered:
+            ring._parked = Numbered(ring._parked)
+            self.objects = (*self.objects, ring._parked)
         self._world, self._expected = world, expected
         end._rank, end._writer_gone, end._failure = slot, False, None
         end._writer_bell = _WritersBell(self, world.places.wake_at)
@@ -206,8 +250,14 @@ class Reader(_Program):
 
     async def attempt(self) -> None:
         self.began_at = self.end._ring.position
+        evicted = EVICTED in self._expected and OUTSIDE.ask(
+            (LOAD, self._world.places.evicted[self.bell - 1], None, RELAXED)
+        )
+        before = self.done
         try:
             await self._attempt()
+            if evicted and self.done > before:
+                raise Violation("the reader gets a message although it was evicted before")
         finally:
             self.began_at = 0
 

@@ -45,6 +45,7 @@ class Scenario:
         cancels, deaths: how many of each may happen, at any point and to anybody.
         evicts: slots that the writer may evict at any moment.
         scribbles: cursors that another process may store for slot 0 at any moment.
+        numbered: count parks and bells, at the price of many more states.
         watched: let the ledger watch the records, instead of exploring each access.
     """
 
@@ -59,6 +60,7 @@ class Scenario:
     deaths: int = 0
     evicts: tuple[int, ...] = ()
     scribbles: tuple[int, ...] = ()
+    numbered: bool = False
     watched: bool = True
 
     def but(self, **changes: Any) -> Scenario:
@@ -97,15 +99,16 @@ class Setting:
         OUTSIDE.ask, OUTSIDE.ledger = set_up, None
         world, archive = World(code, places, scenario.sizes), Archive()
         writer = Writer(
-            world, scenario.readers, scenario.style, scenario.evicts, not scenario.scribbles
-        )
+            world, scenario.readers, scenario.style, scenario.evicts, not scenario.scribbles,
+            scenario.numbered,
+        )  # fmt: skip
         takes = {place: slot for slot, place in enumerate(places.read)}
         self.names = ["writer"]
         self.processes = [Process(writer, self._ledger(writer, archive, places.written, takes))]
         for slot in range(scenario.readers):
             expected: tuple[str, ...] = (BROKEN,) if scenario.scribbles else ()
             expected += (EVICTED,) if slot in scenario.evicts else ()
-            reader = Reader(world, slot, scenario.style, expected)
+            reader = Reader(world, slot, scenario.style, expected, scenario.numbered)
             ledger = self._ledger(reader, archive, places.read[slot], {places.written: slot})
             self.names.append(f"reader {slot}")
             self.processes.append(Process(reader, ledger))

@@ -34,13 +34,14 @@ class Outside:
     Attributes:
         ask: takes an operation, gives its result.
         ledger: the ledger of the process, if it has one.
-        loaded: what it last loaded from each word in this round.
+        loaded, stored: what it last loaded from each word, and stored, in this round.
     """
 
     def __init__(self) -> None:
         self.ask: Callable[[Op], Any] = lambda op: None
         self.ledger: Ledger | None = None
         self.loaded: dict[int, int] = {}
+        self.stored: dict[int, int] = {}
 
 
 OUTSIDE = Outside()
@@ -84,6 +85,26 @@ class Words:
         self.at = at
         self.claim = places.claim
         self.watched = frozenset([places.claim, *places.evicted])
+
+    def flag(self, value: int) -> int:
+        """What is stored for this value."""
+        return value
+
+
+class Numbered(Words):
+    """The parked flags as a reader stores them: not 1, but the number of the park.
+
+    Any number but 0 is as good as 1 to the code, and tells which park a bell rings for.
+    """
+
+    def __init__(self, words: Words) -> None:
+        self.at, self.claim, self.watched = words.at, words.claim, words.watched
+        self.parks = 0
+
+    def flag(self, value: int) -> int:
+        """The number of the park."""
+        self.parks += value
+        return self.parks if value else 0
 
 
 class Raw:
@@ -172,6 +193,7 @@ def _load(words: Words, index: int, order: int) -> int:
 
 def _store(words: Words, index: int, value: int, order: int) -> None:
     place, ledger = words.at[index], OUTSIDE.ledger
+    OUTSIDE.stored[place] = value = words.flag(value)
     if ledger is None:
         OUTSIDE.ask((STORE, place, value, order))
     elif place not in words.watched:
