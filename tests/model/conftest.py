@@ -14,7 +14,7 @@ HEADS = {
     "explored, two readers and more": (
         "scenario", "mode", "spots", "states", "stand for", "seconds"),
     "wandered": ("scenario", "mode", "states", "steps", "schedules", "seconds"),
-    "mutants": ("tag", "what is wrong", "dies in", "of", "because"),
+    "mutants": ("tag", "what is wrong", "dies in", "scenario", "first violation"),
 }  # fmt: skip
 
 _TABLES = pytest.StashKey[dict[str, list[tuple[str, ...]]]]()

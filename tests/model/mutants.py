@@ -233,6 +233,11 @@ MUTANTS = [
             )),
     _mutant("EVICT", "neither evicted nor claim is looked at", READER, "RingReader._free",
             "            self._lost()\n", "            pass\n", EVICT, ALL),
+    _mutant("EVICT", "evicted is stored after its fence", WRITER, "RingWriter.evict",
+            "        store(self._evicted, slot, 1)  # EVICT, PARK-READER\n", "", EVICT, "tso weak",
+            more=(Edit(WRITER, "RingWriter.evict", "        fence()  # EVICT, PARK-READER\n",
+                       "        fence()  # EVICT, PARK-READER\n"
+                       "        store(self._evicted, slot, 1)\n"),)),
     _mutant("EVICT", "evicted is not stored", WRITER, "RingWriter.evict",
             "store(self._evicted, slot, 1)", "pass", EVICT, ALL),
     _mutant("EVICT", "torn records are not traced to their cause", READER, "RingReader._no_record",
