@@ -1,7 +1,8 @@
 """Every line that orders something is needed: without it, a schedule shows what breaks.
 
 Each mutant is explored in all modes and must violate a property in just the modes that
-the table names: a fence is missed only where the memory lags, a look everywhere.
+the table names: a fence is missed only where the memory lags, a look everywhere. With
+``-rP`` pytest prints the schedules, a column for each process.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def test_its_trace_shows_what_breaks(mutant: Mutant) -> None:
     report = explore(setting)
     short = shortest(setting)
     report = short if short.violation else report
-    columns = render(setting, report.trace).splitlines()
+    shown = render(setting, report.trace)
+    print(f"{shown}\n{report.violation}")
+    columns = shown.splitlines()
     assert columns[0].split()[:2] == ["writer", "reader"]
     assert len(columns) > 4, report.violation
 
