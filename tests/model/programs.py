@@ -192,15 +192,13 @@ class Writer(_Program):
                 self.outcome = RESTS
             return
         try:
-            written = await self._write(self._world.message(self.done))
+            if await self._write(self._world.message(self.done)):
+                self.done += 1
+            else:
+                await self._park()
         except SegmentError:
             self.end._leave()
             self.outcome = BROKEN
-            return
-        if written:
-            self.done += 1
-        else:
-            await self._park()
 
     async def _write(self, message: bytes) -> bool:
         if self.style == "whole":
