@@ -44,6 +44,7 @@ class MessageQueue(End):
         codec: Codec = PickleCodec(),
         backoff: Backoff = Backoff(),
         on_reader_death: Literal["raise", "evict"] = "raise",
+        evict_after: float | None = None,
         warn_after: float = 60.0,
         name: str | None = None,
     ) -> Writer:
@@ -61,6 +62,10 @@ class MessageQueue(End):
             backoff: how this end waits.
             on_reader_death: ``"raise"`` makes every enqueue raise `ReaderDied` until the
                 rank is taken again or evicted; ``"evict"`` goes on without the reader.
+            evict_after: seconds for which a reader may hold the writer back without moving;
+                then it is evicted as by `Writer.evict`, with a warning, also in the middle
+                of a lease. Only time in which the writer wants to write counts. None, the
+                default, waits for ever.
             warn_after: seconds after which a waiting writer logs who holds it back, and
                 again each time that long.
             name: for logs, errors and the socket's file name; None makes one of the pid.
@@ -88,6 +93,10 @@ class MessageQueue(End):
             raise ValueError(
                 f"on_reader_death={on_reader_death!r} where 'raise' or 'evict' was expected"
             )
+        if evict_after is not None and not evict_after > 0:
+            raise ValueError(
+                f"evict_after={evict_after} where seconds above 0, or None, were expected"
+            )
         if not warn_after > 0:
             raise ValueError(f"warn_after={warn_after} where seconds above 0 were expected")
         if name is None:
@@ -102,6 +111,7 @@ class MessageQueue(End):
             codec_pickle=pickle.dumps(codec),
             backoff=backoff,
             evict_dead=on_reader_death == "evict",
+            evict_after=evict_after,
             warn_after=warn_after,
             name=name,
         )

@@ -154,6 +154,13 @@ async def test_a_dead_reader_is_evicted() -> None:
             await alive.join()
 
 
+async def test_a_slow_reader_is_evicted() -> None:
+    scope = await run("evict after")
+    assert scope["queue"]._patience.seconds == 30
+    assert inspect.signature(MessageQueue.create).parameters["evict_after"].default is None
+    await scope["queue"].aclose()
+
+
 async def test_the_fastapi_application(tmp_path: Path) -> None:
     source = SNIPPETS["lifespan"] + "\n\n" + SNIPPETS["def endpoint"]
     (tmp_path / "readme_app.py").write_text(source)

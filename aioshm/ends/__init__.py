@@ -2,10 +2,11 @@
 
 ::
 
-    writer.py   WriterEnd: enqueue, roster, policy     reader.py   ReaderEnd: dequeue
-      │  │  │                                            │  │
-      │  │  └── roster.py   who has which rank and slot  │  │
-      │  └───── lease.py    in place, without a copy ────┼──┘
-      └──────── end.py      what both ends share ────────┘
+    writer.py   WriterEnd: enqueue, roster, policy       reader.py   ReaderEnd: dequeue
+      │  │  │                                              │  │
+      │  │  ├── roster.py     who has which rank and slot  │  │
+      │  │  └── patience.py   who is too slow for too long │  │
+      │  └───── lease.py      in place, without a copy ────┼──┘
+      └──────── end.py        what both ends share ────────┘
     stats.py    what `stats()` gives
 """

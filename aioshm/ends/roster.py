@@ -16,9 +16,10 @@ exited.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
+from aioshm.ends.stats import PeerStats
 from aioshm.errors import AdmissionRefused
 from aioshm.shm.doorbell import Doorbell
 
@@ -102,6 +103,13 @@ class Roster:
     def evict(self, rank: int) -> Member | None:
         """Free a rank, whether its reader lives or died; None if nobody has it."""
         return self.live.pop(rank, None) or self.dead.pop(rank, None)
+
+    def peers(self, cursors: Mapping[int, int], position: int) -> tuple[PeerStats, ...]:
+        """Describe the live readers, given the cursors by slot and the writer's position."""
+        return tuple(
+            PeerStats(m.rank, m.pid, cursors[m.slot], position - cursors[m.slot])
+            for m in self.live.values()
+        )
 
     def missing(self) -> list[int]:
         """The ranks that nobody has taken since the beginning."""

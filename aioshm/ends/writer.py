@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Sequence
 from threading import get_ident
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 from aioshm.codec import Buffer, Codec
 from aioshm.ends.end import TURN_EVERY, End
 from aioshm.ends.lease import WriteLease
+from aioshm.ends.patience import Patience, Warnings, slowest
 from aioshm.ends.roster import Member, Roster
 from aioshm.ends.stats import PeerStats, WriterStats
 from aioshm.errors import AdmissionRefused, EncodeError, QueueFull, QueueShutDown, ReaderDied
@@ -33,6 +35,8 @@ _SPARE_SLOTS = 62
 class WriterEnd(End):
     """The writing end of a queue; `MessageQueue.create` makes it and documents the arguments."""
 
+    _patience: Patience | None = None
+
     def __init__(
         self,
         ranks: Sequence[int],
@@ -43,6 +47,7 @@ class WriterEnd(End):
         codec_pickle: bytes,
         backoff: Backoff,
         evict_dead: bool,
+        evict_after: float | None,
         warn_after: float,
         name: str,
     ) -> None:
@@ -50,7 +55,10 @@ class WriterEnd(End):
         slots = 2 * len(ranks) + _SPARE_SLOTS
         self._layout = layout = Layout.for_queue(max_chunk_bytes, max_chunks, slots)
         self._evict_dead = evict_dead
-        self._warn_after = self._warn_at = warn_after
+        self._warnings = Warnings(warn_after)
+        if evict_after is not None:
+            self._patience = Patience(evict_after)
+            backoff = self._patience.looks_often(backoff)
         self._roster = Roster(ranks, layout.slots)
         self._server = self._link = LocalServer(self, name, token, 2 * len(ranks) + 16)
         try:
@@ -276,13 +284,33 @@ class WriterEnd(End):
         ) from error
 
     def _try_write(self, frames: Sequence[Buffer]) -> bool | None:
-        if not self._check_ready() or not self._ring.try_write(frames):
+        if not self._check_ready():
             return None
+        while not self._ring.try_write(frames):
+            if not self._evict_stuck():
+                return None
         self._pay()
         return True
 
     def _try_claim(self, nbytes: int) -> slice | None:
-        return self._ring.claim(nbytes) if self._check_ready() else None
+        if not self._check_ready():
+            return None
+        while (where := self._ring.claim(nbytes)) is None and self._evict_stuck():
+            pass  # there is room now, or another reader leaves none
+        return where
+
+    def _evict_stuck(self) -> bool:
+        """Evict the readers that held this writer back for too long; tell if there were any."""
+        if self._patience is None:
+            return False
+        stuck = self._patience.lost_with(time.monotonic(), self._ring.holding_back())
+        for slot in stuck:
+            member = self._evict(self._roster.slots[slot].rank)
+            logger.warning(
+                "%s: rank %d (pid %d) held it back for %.3g s and did not move; evicted, the "
+                "others go on", self._who, member.rank, member.pid, self._patience.seconds,
+            )  # fmt: skip
+        return bool(stuck)
 
     def _pay(self) -> None:
         """Ring the bells that are owed; each is struck off only once it rang."""
@@ -333,10 +361,7 @@ class WriterEnd(End):
     def _late(self, waited: float, over: bool) -> None:
         if over:
             raise TimeoutError(f"{self._who} waited {waited:.3g} s: {self._held_back()}")
-        if waited < self._warn_after:
-            self._warn_at = self._warn_after
-        elif waited >= self._warn_at:
-            self._warn_at = waited + self._warn_after
+        if self._warnings.due(waited):
             logger.warning(
                 "%s has waited %.0f s: %s; long work in a reader, such as compilation, is a "
                 "usual cause", self._who, waited, self._held_back(),
@@ -345,16 +370,10 @@ class WriterEnd(End):
     def _held_back(self) -> str:
         if not self._ready:
             return f"waiting for {self._missing()}"
-        behind = sorted(self._peers(), key=lambda peer: -peer.behind)
-        slow = [f"rank {p.rank} (pid {p.pid}) is {p.behind} bytes behind" for p in behind[:8]]
-        return f"the ring of {self._layout.capacity} bytes has no room: {', '.join(slow)}"
+        return f"the ring of {self._layout.capacity} bytes has no room: {slowest(self._peers())}"
 
     def _peers(self) -> tuple[PeerStats, ...]:
-        cursors, end = self._ring.cursors(), self._ring.position
-        return tuple(
-            PeerStats(m.rank, m.pid, cursors[m.slot], end - cursors[m.slot])
-            for m in self._roster.live.values()
-        )
+        return self._roster.peers(self._ring.cursors(), self._ring.position)
 
     def stats(self) -> WriterStats:
         """Give this end's counts, and how far behind each reader is."""

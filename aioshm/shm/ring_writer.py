@@ -193,6 +193,15 @@ class RingWriter:
             self._live[slot] = read
         return dict(self._live)
 
+    def holding_back(self) -> dict[int, int]:
+        """Look at the live readers that leave no room for the message last tried.
+
+        Returns:
+            Slot to cursor.
+        """
+        needed = self._wanted[0] - self._capacity
+        return {slot: read for slot, read in self.cursors().items() if read < needed}
+
     def arm(self) -> bool:
         """Ask for a bell when there is room for the message last tried; look again.
 
