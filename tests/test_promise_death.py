@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -240,3 +241,31 @@ async def test_a_killed_writer_leaves_no_memory_and_a_dead_socket_that_is_swept(
     with listener:
         assert list(folder().iterdir()) == [Path(path)]
         Path(path).unlink()
+
+
+@pytest.mark.parametrize("decision", ["evict", "taken again"])
+async def test_what_is_decided_about_a_dead_reader_does_not_hit_who_has_its_slot_now(
+    decision: str,
+) -> None:
+    async with MessageQueue.create(2) as queue:
+        with Child(read_some, queue.handle, 1, 0) as dead:
+            await until(lambda: queue.stats().readers)  # so it has the first slot
+            async with MessageQueue.create_from_handle(queue.handle, 0) as leaver:
+                await leaver.wait_until_ready(HANG)
+            await dead.receive()
+            await dead.kill()
+        await until(lambda: queue.stats().dead and not queue._roster.slots)
+        async with contextlib.AsyncExitStack() as stack:
+            readers = [
+                await stack.enter_async_context(MessageQueue.create_from_handle(queue.handle, rank))
+                for rank in range(1 if decision == "evict" else 2)
+            ]
+            await readers[0].wait_until_ready(HANG)
+            if decision == "evict":
+                queue.evict(1)
+            else:
+                await readers[1].wait_until_ready(HANG)
+            await queue.enqueue("not for the dead", timeout=HANG)
+            for reader in readers:
+                assert await reader.dequeue(HANG) == "not for the dead"
+            assert len(queue.stats().readers) == len(readers)

@@ -162,3 +162,13 @@ def test_without_a_free_slot_a_reader_is_refused_and_told_why(roster: Roster, jo
         join(0, 4)
     roster.slot_is_free("connection of 2")
     assert join(0, 5).slot == 2
+
+
+def test_a_dead_reader_whose_process_has_exited_has_no_slot(roster: Roster, join: Join) -> None:
+    member = join(0, 100)
+    roster.part(member.connection, died=True)
+    assert roster.holds_slot(member)
+    roster.slot_is_free(member.connection)
+    assert not roster.holds_slot(member)
+    assert join(1, 101).slot == member.slot
+    assert not roster.holds_slot(member)

@@ -100,6 +100,10 @@ class Roster:
             heapq.heappush(self._free, member.slot)
         return member
 
+    def holds_slot(self, member: Member) -> bool:
+        """Tell whether the slot is still this reader's; a dead one's may be somebody else's."""
+        return self.slots.get(member.slot) is member
+
     def evict(self, rank: int) -> Member | None:
         """Free a rank, whether its reader lives or died; None if nobody has it."""
         return self.live.pop(rank, None) or self.dead.pop(rank, None)

@@ -122,7 +122,7 @@ class WriterEnd(End):
         except AdmissionRefused:
             bell.close()
             raise
-        if before is not None:
+        if before is not None and self._roster.holds_slot(before):
             self._ring.evict(before.slot)
         self._bells.append(bell)
         position = self._ring.admit(member.slot)
@@ -162,7 +162,6 @@ class WriterEnd(End):
         if member is None:
             return  # evicted before
         if goodbye:
-            self._ring.forget(member.slot)
             logger.info("%s: rank %d left (pid %d)", self._who, member.rank, member.pid)
         elif self._evict_dead:
             logger.warning(
@@ -178,6 +177,7 @@ class WriterEnd(End):
         """The process of a reader can touch its slot no more; called by the link."""
         member = self._roster.slot_is_free(connection)
         if member is not None:
+            self._ring.forget(member.slot)
             self._bells.remove(member.bell)
             member.bell.close()
 
@@ -203,7 +203,8 @@ class WriterEnd(End):
             raise ValueError(
                 f"{self._who}: nobody has rank {rank}; ranks taken are {sorted(self._roster.live)}"
             )
-        self._ring.evict(member.slot)
+        if self._roster.holds_slot(member):
+            self._ring.evict(member.slot)
         self._pay()
         return member
 
