@@ -19,8 +19,8 @@ import pytest
 from aioshm import AdmissionRefused
 from aioshm.links import hello, local
 from aioshm.links.hello import Welcome
-from tests.helpers import HANG, descriptors
-from tests.links import FakeGuest, FakeHost, Stranger
+from tests.helpers import HANG, Child, Pipe, descriptors
+from tests.links import TOKEN, FakeGuest, FakeHost, Stranger
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -214,3 +214,20 @@ async def test_a_link_does_not_keep_its_owner_alive() -> None:
     guest.__exit__(None, None, None)
     for fd in fds:
         os.close(fd)
+
+
+async def knock_and_wait(pipe: Pipe, path: str) -> None:
+    """Say hello by hand, and wait to be killed."""
+    with Stranger(path) as stranger:
+        stranger.sock.send(hello.pack_hello(0, os.getpid(), TOKEN))
+        pipe.send("knocked")
+        await pipe.receive()
+
+
+async def test_a_reader_that_was_gone_before_it_was_let_in_has_exited_too() -> None:
+    with FakeHost(start=False) as host, Child(knock_and_wait, host.server.path) as child:
+        assert await child.receive() == "knocked"
+        await child.kill()
+        host.server.start(asyncio.get_running_loop())
+        assert await host.count(3) == [("admit", 0), ("departed", False), "exited"]
+        assert not host.server._admitted

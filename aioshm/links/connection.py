@@ -61,6 +61,7 @@ class Connection:
         self._fd = sock.fileno()
         self._receiver = receiver
         self._pidfd = -1
+        self._gone = False
         self._open = True
         self.pid, self.uid = credentials(sock)
         loop.add_reader(self._fd, self._readable)
@@ -72,7 +73,9 @@ class Connection:
         try:
             self._pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
-            self._loop.call_soon(self._end)
+            # It has exited already, and nobody else will tell.
+            self._gone = True
+            self._loop.call_soon(self._exit)
             return
         except OSError:
             return  # no descriptor left, or no such call: EOF has to do
@@ -81,7 +84,7 @@ class Connection:
     @property
     def watched(self) -> bool:
         """Tell whether `Receiver.exited` is still to come."""
-        return self._pidfd >= 0
+        return self._gone or self._pidfd >= 0
 
     def send(self, data: bytes, fds: tuple[int, ...] = ()) -> bool:
         """Send one packet; False if the peer does not take it (it is gone, or stalled)."""
@@ -133,6 +136,8 @@ class Connection:
             self._receiver.ended(self)
 
     def _exit(self) -> None:
+        if not self.watched:
+            return  # closed meanwhile
         self._forget_process()
         # What the peer sent before it exited (a goodbye) is still to be read.
         while self._open:
@@ -148,6 +153,7 @@ class Connection:
             self._readable()
 
     def _forget_process(self) -> None:
+        self._gone = False
         pidfd, self._pidfd = self._pidfd, -1
         if pidfd >= 0:
             if not self._loop.is_closed():
