@@ -14,6 +14,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
@@ -56,11 +57,17 @@ class Handle:
 
         Raises:
             ValueError: the text is no handle, or a part of one.
+            TypeError: it is no text.
             AdmissionRefused: it was written by another version of aioshm.
         """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"{type(text).__name__} where the string of a handle was expected; is the "
+                "environment variable set?"
+            )
         head, dot, packed = text.strip().partition(".")
         version = head.removeprefix(_PREFIX)
-        if not dot or head == version or not version.isdecimal():
+        if not dot or head == version or not re.fullmatch("[0-9]{1,9}", version):
             raise ValueError(
                 f"not an aioshm handle: {text[:24]!r}… where '{_PREFIX}{HANDLE_VERSION}.…' was "
                 "expected; pass on what Handle.to_string() gave"

@@ -154,6 +154,17 @@ def test_a_pickle_of_another_version_says_so_too() -> None:
         pickle.loads(blob)
 
 
+def test_what_is_no_text_is_told_to_be_none() -> None:
+    for thing in (None, TEXT.encode(), HANDLE):
+        with pytest.raises(TypeError, match="is the environment variable set"):
+            Handle.from_string(thing)  # type: ignore[arg-type]
+
+
+def test_a_version_of_thousands_of_digits_is_no_version() -> None:
+    with pytest.raises(ValueError, match="not an aioshm handle"):
+        Handle.from_string(f"aioshm{'9' * 5000}.x")
+
+
 def test_no_error_shows_the_token() -> None:
     packed = TEXT.partition(".")[2]
     for broken in (packed, TEXT[:-1], TEXT[1:], f"aioshm2.{packed}", TEXT.replace(".", "")):
