@@ -79,6 +79,15 @@ def test_a_full_machine_says_so_when_the_segment_is_made(monkeypatch: pytest.Mon
     assert descriptors() == before
 
 
+def test_more_than_the_machine_has_is_refused_before_any_of_it_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "memfd_create", None)
+    with pytest.raises(OSError, match="and this machine has.*max_chunk_bytes") as caught:
+        Segment.create("aioshm-test", 1 << 60, words=256)
+    assert caught.value.errno == errno.ENOMEM
+
+
 def test_a_segment_that_cannot_be_mapped_leaves_no_descriptor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

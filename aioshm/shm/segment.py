@@ -54,6 +54,14 @@ class Segment:
         Raises:
             OSError: no memory (ENOSPC, ENOMEM) or no descriptor (EMFILE) is left.
         """
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if nbytes > there:
+            # The kernel would fill all memory, and kill some process for it, before it said so.
+            raise OSError(
+                errno.ENOMEM,
+                f"{label} would take {nbytes} bytes and this machine has {there}; make "
+                "max_chunk_bytes or max_chunks smaller",
+            )
         fd = os.memfd_create(label, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.posix_fallocate(fd, 0, nbytes)
