@@ -55,7 +55,7 @@ def test_an_evicted_reader_hears_so_whatever_it_does_and_however_often(ring: Rin
             ring.writer.try_write([b"x"])
         ring.writer.evict(0)
         for read in ways_to_read(reader) * 3:
-            with pytest.raises(Evicted, match="evicted; join again"):
+            with pytest.raises(Evicted, match="was evicted.*join again"):
                 read()
 
 
@@ -160,6 +160,17 @@ def test_a_cursor_where_none_can_be_is_an_error_of_the_writer(ring: Ring, value:
         with pytest.raises(SegmentError, match="cursor of slot 0"):
             look()
     assert ring.written == before
+
+
+def test_the_errors_name_whom_they_speak_of(ring: Ring) -> None:
+    ring.writer.admit(1, "rank 5 (pid 77)")
+    ring.scribble_cursor(1, 1 << 40)
+    with pytest.raises(SegmentError, match=r"cursor of rank 5 \(pid 77\) is.*evict it"):
+        ring.writer.cursors()
+    reader = ring.reader_class(ring.seen, ring.control, ring.layout, 1, 0, "reader rank 5")
+    ring.writer.evict(1)
+    with pytest.raises(Evicted, match="^reader rank 5 was evicted"):
+        reader.try_read()
 
 
 def test_the_writer_goes_on_once_the_scribbler_is_evicted(ring: Ring) -> None:

@@ -87,13 +87,14 @@ class ReaderEnd(End):
             self.refused(
                 error
                 if isinstance(error, AioshmError)
-                else AioshmError(f"{self._who} cannot map the queue's memory: {error}")
+                else AioshmError(f"cannot map the queue's memory: {error}")
             )
             self._client.close()
             return
         data.close_fd()
         control.close_fd()
-        self._ring = RingReader(data, control, layout, welcome.slot, welcome.position)
+        slot, position = welcome.slot, welcome.position
+        self._ring = RingReader(data, control, layout, slot, position, self._who)
         self._ring.number = welcome.number
         logger.debug("%s joined the writer (pid %d)", self._who, welcome.pid)
         if welcome.ready:
@@ -115,6 +116,7 @@ class ReaderEnd(End):
 
     def refused(self, error: AioshmError) -> None:
         """We did not get in; called by the link."""
+        error.args = (f"{self._who}: {error}",)
         self._failure = error
         self._changed()
 

@@ -125,7 +125,7 @@ class WriterEnd(End):
         if before is not None and self._roster.holds_slot(before):
             self._ring.evict(before.slot)
         self._bells.append(bell)
-        position = self._ring.admit(member.slot)
+        position = self._ring.admit(member.slot, f"rank {rank} (pid {connection.pid})")
         logger.info("%s: rank %d joined (pid %d)", self._who, rank, connection.pid)
         self._gather()
         layout = self._layout

@@ -88,7 +88,10 @@ def unpack_hello(packet: bytes, token: bytes) -> Hello | str | None:
         return None
     _, _, rank, pid, given = _HELLO.unpack(packet)
     if not hmac.compare_digest(given, token):
-        return "wrong token: the handle belongs to another queue"
+        return (
+            "wrong token: the handle belongs to another queue; use the one that this queue's "
+            "export_handle() gave"
+        )
     return Hello(rank, pid)
 
 

@@ -35,10 +35,17 @@ class RingReader:
         layout: the sizes of both.
         slot: the slot this reader was admitted to.
         position: where it starts, as the writer said when it admitted it.
+        who: whom errors speak of.
     """
 
     def __init__(
-        self, data: Segment, control: Segment, layout: Layout, slot: int, position: int
+        self,
+        data: Segment,
+        control: Segment,
+        layout: Layout,
+        slot: int,
+        position: int,
+        who: str = "this reader",
     ) -> None:
         self._raw = data.raw
         self._words = data.words
@@ -47,7 +54,7 @@ class RingReader:
         self._read = layout.read(slot)
         self._parked = control.flags(layout.parked)
         self._capacity, self._records = layout.capacity, layout.records
-        self._slot = slot
+        self._slot, self._who = slot, who
         self._written = self._told = position
         self._borrowed = 0
         self._number = 0
@@ -166,12 +173,13 @@ class RingReader:
         fence_loads()
         if load(self._evicted, self._slot):
             raise Evicted(
-                f"the writer went on without this reader (slot {self._slot}, position "
-                f"{self.position}): it was evicted; join again to get the next messages"
+                f"{self._who} was evicted: the writer went on without it from position "
+                f"{self.position} on; join again to get the next messages"
             )
         raise SegmentError(
-            f"the writer wrote over position {self.position} of slot {self._slot} before it was "
-            "read: some process of this queue scribbled over the control segment"
+            f"{self._who}: the writer wrote over position {self.position} before it was read; "
+            "some process of this queue scribbled over the control segment; end that process, and "
+            "join again to get the next messages"
         )
 
     def _no_record(self, found: str) -> NoReturn:
@@ -183,8 +191,8 @@ class RingReader:
         ):
             self._lost()
         raise SegmentError(
-            f"no record at position {self.position} of slot {self._slot}: {found}; "
-            "the memory is not what the writer wrote"
+            f"{self._who}: no record at position {self.position}: {found}; the memory is not what "
+            "the writer wrote; make a new queue"
         )
 
     # -- waiting --------------------------------------------------------------------

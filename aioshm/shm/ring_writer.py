@@ -54,6 +54,7 @@ class RingWriter:
         self._payload, self._slot = layout.payload, layout.slot
         self._capacity, self._records = layout.capacity, layout.records
         self._live: dict[int, int] = {}
+        self._names: dict[int, str] = {}
         self._limit = start
         self._wanted = (start, 0)
         self._claimed = (0, 0)
@@ -187,8 +188,9 @@ class RingWriter:
             read = load(self._cursors, self._layout.read(slot))  # FREE
             if not before <= read <= self.position:
                 raise SegmentError(
-                    f"the cursor of slot {slot} is {read} where {before} to {self.position} "
-                    "is possible: its process scribbled over the control segment; evict it"
+                    f"the cursor of {self._names[slot]} is {read} where {before} to "
+                    f"{self.position} is possible: its process, or another reader's, scribbled "
+                    "over the control segment; evict it"
                 )
             self._live[slot] = read
         return dict(self._live)
@@ -232,8 +234,14 @@ class RingWriter:
 
     # -- readers come and go ------------------------------------------------------
 
-    def admit(self, slot: int) -> int:
-        """Count a fresh slot among the readers; returns the position it starts at."""
+    def admit(self, slot: int, who: str = "") -> int:
+        """Count a fresh slot among the readers; returns the position it starts at.
+
+        Args:
+            slot: the slot.
+            who: whom errors speak of.
+        """
+        self._names[slot] = who or f"slot {slot}"
         store(self._evicted, slot, 0)
         store(self._parked, slot, 0)
         store_release(self._cursors, self._layout.read(slot), self.position)
