@@ -7,8 +7,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from aioshm import Evicted, MessageTooLarge, QueueEmpty, QueueFull, QueueShutDown
+from aioshm import DecodeError, Evicted, MessageTooLarge, QueueEmpty, QueueFull, QueueShutDown
 from tests.helpers import HANG, pair
+from tests.test_queue import Explosive
 
 
 async def test_what_is_written_in_place_is_dequeued_as_bytes() -> None:
@@ -169,6 +170,27 @@ async def test_an_eviction_during_a_lease_is_told_at_its_end() -> None:
         with pytest.raises(Evicted):
             async with reader.acquire_read():
                 writer.evict(0)
+
+
+async def test_bytes_torn_under_a_lease_are_an_eviction_and_no_fault_of_the_message() -> None:
+    writer, reader = await pair(max_chunk_bytes=4096, max_chunks=2)
+    async with writer, reader:
+        await writer.enqueue([b"whole"] * 100)
+        with pytest.raises(Evicted):
+            async with reader.acquire_read() as lease:
+                writer.evict(0)
+                for _ in range(8):
+                    await writer.enqueue(b"\xff" * 4000)
+                lease.load()
+
+
+async def test_a_message_that_cannot_be_decoded_under_a_lease_says_so() -> None:
+    writer, reader = await pair()
+    async with writer, reader:
+        await writer.enqueue(Explosive())
+        with pytest.raises(DecodeError):
+            async with reader.acquire_read() as lease:
+                lease.load()
 
 
 async def test_a_close_during_a_lease_writes_and_consumes_nothing() -> None:

@@ -140,6 +140,7 @@ class ReadLease:
 
         Raises:
             DecodeError: the codec could not take it; leaving normally still consumes it.
+            Evicted: it could not because the writer went on without this reader meanwhile.
         """
         if self._kind != OBJECT:
             return bytes(self.buffers[0])

@@ -292,7 +292,17 @@ class ReaderEnd(End):
             kind, where = await self._waiter.wait(self._try_borrow, timeout, self._late, hold=True)
             return self._segments[0], kind, where
 
-        return ReadLease(borrow, self._decode_object, self._consume, self._waiter.leave)
+        return ReadLease(borrow, self._decode_borrowed, self._consume, self._waiter.leave)
+
+    def _decode_borrowed(self, frames: Sequence[Buffer]) -> Any:
+        try:
+            return self._decode_object(frames)
+        except DecodeError:
+            # Bytes that were overwritten meanwhile fail to decode too, and that is no fault
+            # of the message.
+            if self._ring is not None and not self._closed:
+                self._ring.check()
+            raise
 
     def _consume(self) -> None:
         if self._ring is not None and not self._closed:

@@ -116,6 +116,19 @@ class RingReader:
         self._free(self._borrowed)
         self.number = self._number + 1
 
+    def check(self) -> None:
+        """Make sure that what `borrow` found has stood until now.
+
+        Raises:
+            Evicted: the writer went on meanwhile; what was read from it may be torn.
+        """
+        fence_loads()  # EVICT
+        if (
+            load(self._evicted, self._slot)  # EVICT
+            or load(self._words, CLAIM) > self.position + self._capacity  # EVICT
+        ):
+            self._lost()
+
     def _free(self, end: int) -> None:
         before = self.position
         fence_loads()  # EVICT
