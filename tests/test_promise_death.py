@@ -14,7 +14,7 @@ import pytest
 
 from aioshm import Evicted, Handle, MessageQueue, QueueShutDown, ReaderDied, WriterDied
 from aioshm.links.folder import folder, listen, sweep
-from tests.helpers import HANG, Child, Pipe, until
+from tests.helpers import HANG, Child, Pipe, descriptors, until
 
 KNOWN_WITHIN = 1.0  # ten times the promise
 
@@ -182,6 +182,57 @@ async def test_the_rank_of_a_dead_reader_is_taken_again_and_starts_with_the_next
                 assert (await c.receive())[0] == [3, 4, 5]
                 await a.join()
                 await c.join()
+
+
+async def test_evicting_a_dead_rank_leaves_alone_who_has_its_slot_by_now() -> None:
+    async with MessageQueue.create(2) as queue:
+        with (
+            Child(read_some, queue.handle, 0, 0) as a,
+            Child(read_some, queue.handle, 1, 0) as b,
+        ):
+            await queue.wait_until_ready(HANG)
+            await a.receive()
+            await b.receive()
+            await a.kill()
+            await b.kill()
+            # Both exits are noticed, so both slots are free, and both deaths undecided.
+            await until(lambda: len(queue.stats().dead) == 2 and not queue._roster.slots)
+            before = {member.rank: member.slot for member in queue._roster.dead.values()}
+            # The next to come takes the lowest slot; the rank it did not have is evicted.
+            other = min(before, key=before.__getitem__)
+            rank = 1 - other
+            with Child(read_to_the_end, queue.handle, rank) as c:
+                await until(lambda: rank in queue._roster.live)
+                assert queue._roster.live[rank].slot == before[other]
+                queue.evict(other)
+                assert await c.receive() == "ready"
+                await queue.enqueue("for those who live")
+                assert [peer.rank for peer in queue.stats().readers] == [rank]
+                await queue.aclose()
+                assert (await c.receive())[:2] == (["for those who live"], "QueueShutDown")
+                await c.join()
+
+
+async def knock(pipe: Pipe, handle: Handle, rank: int) -> None:
+    """Ask to be let in, say so, and wait."""
+    async with MessageQueue.create_from_handle(handle, rank) as queue:
+        pipe.send("knocked")
+        await queue.wait_until_ready(HANG)
+
+
+async def test_a_reader_that_is_gone_before_it_is_let_in_holds_nothing() -> None:
+    async with MessageQueue.create(1) as queue:
+        await asyncio.sleep(0)
+        before = descriptors()
+        for _ in range(3):
+            with Child(knock, queue.handle, 0) as reader:
+                # Nothing is awaited, so that the writer's loop finds the hello of a dead one.
+                assert reader.pipe.receive_blocking() == "knocked"
+                reader.process.kill()
+                reader.process.wait(HANG)
+            await until(lambda: queue.stats().dead and not queue._roster.slots)
+            assert descriptors() == before
+            queue.evict(0)
 
 
 async def test_a_reader_that_says_goodbye_frees_its_rank_and_nobody_raises() -> None:
