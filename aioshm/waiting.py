@@ -285,7 +285,8 @@ class Waiter:
             if deadline is not None and now >= deadline:
                 late(now - start, True)
             delay = self._pace.next_sleep()
-            await self._park(delay if deadline is None else min(delay, deadline - now))
+            rest = delay if deadline is None else deadline - now
+            await self._park(min(delay, rest), safety=delay <= rest)
             result = attempt()
             now = time.monotonic()
             if result is None:
@@ -293,7 +294,7 @@ class Waiter:
         self._pace.succeeded()
         return result
 
-    async def _park(self, delay: float) -> None:
+    async def _park(self, delay: float, *, safety: bool = True) -> None:
         loop = self._loop or asyncio.get_running_loop()
         self._sleeper = sleeper = loop.create_future()
         armed = self._doorbell and self._parking is not None
@@ -305,7 +306,10 @@ class Waiter:
                 await turn()
                 return
             self._overslept = False
-            timer = loop.call_later(max(delay, _SHORTEST), self._oversleep)
+            # A deadline is no safety look. It comes at any moment, so also while the other
+            # side, preempted between its store and its bell, is about to ring.
+            over = self._oversleep if safety else self.notify
+            timer = loop.call_later(max(delay, _SHORTEST), over)
             self.parks += 1
             heard = self.bells
             await sleeper

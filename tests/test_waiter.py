@@ -269,3 +269,12 @@ async def test_a_flag_that_is_lowered_in_the_last_turn_is_no_rescue() -> None:
     assert await waiting == 1
     assert line.waiter.rescues == 0
     end(line)
+
+
+async def test_what_the_callers_own_deadline_finds_is_no_rescue(line: Line) -> None:
+    waiting = line.task(timeout=5e-3)
+    await line.until_parked()
+    line.messages.append(1)  # stored by a process that is preempted before it rings
+    line.parking.due = True
+    assert await waiting == 1
+    assert line.waiter.rescues == 0

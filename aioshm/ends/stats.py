@@ -13,8 +13,8 @@ class WaitStats:
         parks: times it armed its flag and slept.
         wakeups: times a sleep ended, for whatever reason.
         bells: doorbells heard.
-        rescues: messages (or room) found by the timer although a bell was due; any is a bug,
-            unless the other process was stopped in between.
+        rescues: messages (or room) found by the safety timer although a bell was due; any is
+            a bug, unless the other process was stopped in between.
     """
 
     parks: int
