@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import shutil
 import tempfile
 import time
@@ -18,12 +19,24 @@ from tests.helpers import children, descriptors, mappings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Say how long the tests with a size of their own may take."""
+    """Add the options of the folders below; pytest hears of them only from here.
+
+    The conftest.py of a sub-folder is read too late when `pytest` runs without arguments.
+    """
     parser.addoption(
         "--model-depth",
         choices=("ci", "long"),
         default="ci",
         help="bounds of the memory-model checker: those of every change, or hours",
+    )
+    parser.addoption(
+        "--stress-scale", type=float, default=1.0, help="factor on the counts of tests/stress"
+    )
+    parser.addoption(
+        "--stress-seed",
+        type=int,
+        default=random.SystemRandom().randrange(1 << 32),
+        help="repeat the random choices of an earlier run of tests/stress",
     )
 
 
