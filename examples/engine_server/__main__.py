@@ -1,0 +1,11 @@
+"""The server as a program, on port 8000 or the environment's PORT."""
+
+import os
+
+import uvicorn
+
+from examples.engine_server.server import app
+
+if __name__ == "__main__":
+    # Ctrl-C lets the running streams end, except those whose client does not read.
+    uvicorn.run(app, port=int(os.environ.get("PORT", "8000")), timeout_graceful_shutdown=10)
