@@ -116,9 +116,16 @@ async def server(**environment: str) -> AsyncIterator[Server]:
     command += [f"--loop={current_loop()}", "--no-access-log"]
     with program(*command, **environment) as it:
         address = it.wait_for_line(r"running on (http://127\.0\.0\.1:\d+)")[1]
-        limits = httpx.Limits(max_connections=None)
+        # Each request on a connection of its own, as from so many clients: the server may
+        # close one that is kept idle in the very moment in which it is used again.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with httpx.AsyncClient(base_url=address, timeout=HANG, limits=limits) as client:
-            yield Server(it, client)
+            try:
+                yield Server(it, client)
+            except BaseException:
+                it.process.kill()
+                print(it.rest())  # what the server has to say about it
+                raise
         it.interrupt("terminal")
         output = await asyncio.to_thread(it.rest)
         assert it.process.returncode == 0, output

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import islice
@@ -14,12 +17,12 @@ from itertools import islice
 import httpx
 import pytest
 
+from examples.engine_server import supervisor
 from examples.engine_server.client import Engine, EngineDown
 from examples.engine_server.engine import Batch
 from examples.engine_server.messages import Cancel, Generate
 from examples.engine_server.model import Model
 from examples.engine_server.server import app
-from examples.engine_server.supervisor import Supervisor
 from tests.engines import LONG, trained
 from tests.helpers import HANG, ROOT, pair
 
@@ -89,7 +92,7 @@ def test_one_step_serves_all_that_run_and_new_requests_join_between_steps() -> N
 
 @contextlib.asynccontextmanager
 async def client_without_engine() -> AsyncIterator[httpx.AsyncClient]:
-    app.state.supervisor = Supervisor()
+    app.state.supervisor = supervisor.Supervisor()
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -132,6 +135,17 @@ async def test_a_request_that_cannot_be_written_is_refused() -> None:
     await writer.aclose()
     with pytest.raises(EngineDown, match="takes no requests"):
         await engine.generate("x", 1, 1)
+    assert engine.stats()["streams"] == 0
     await engine.collect()  # it ends, for the writer closed
-    engine.fail("and nobody waits")
     await reader.aclose()
+
+
+@pytest.mark.parametrize(("code", "ended_with"), [("", 0), ("input()", -signal.SIGKILL)])
+async def test_an_engine_that_does_not_leave_is_killed(
+    monkeypatch: pytest.MonkeyPatch, code: str, ended_with: int
+) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=PIPE)
+    if code:
+        monkeypatch.setattr(supervisor, "LEAVE", 0.1)
+    await supervisor.gone(process)
+    assert process.returncode == ended_with

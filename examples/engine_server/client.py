@@ -85,9 +85,10 @@ class Engine:
             self._streams.popitem()[1].put("error", error=reason)
 
     def stats(self) -> dict[str, Any]:
-        """Tell what the engine has done, and how the queues do."""
+        """Tell who waits for the engine, what it has done, and how the queues do."""
         return {
             "pid": self._pid,
+            "streams": len(self._streams),
             "counts": asdict(self._counts),
             "queues": {
                 "requests": asdict(self._requests.stats()),
