@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
 import random
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -109,6 +112,12 @@ async def read_events(response: httpx.Response, answer: Answer) -> AsyncIterator
             yield name
 
 
+def children_of(pid: int) -> list[int]:
+    """Look at which processes a process started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
 @contextlib.asynccontextmanager
 async def server(**environment: str) -> AsyncIterator[Server]:
     """Start the server on this test's loop, and end it by Ctrl-C when the test is over."""
@@ -123,7 +132,8 @@ async def server(**environment: str) -> AsyncIterator[Server]:
             try:
                 yield Server(it, client)
             except BaseException:
-                it.process.kill()
+                for pid in (*children_of(it.process.pid), it.process.pid):
+                    os.kill(pid, signal.SIGKILL)  # the engine may be stopped
                 print(it.rest())  # what the server has to say about it
                 raise
         it.interrupt("terminal")

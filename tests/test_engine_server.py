@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.engines import LONG, TOGETHER, Server, server, some_request
+from tests.engines import LONG, TOGETHER, Server, children_of, server, some_request
 from tests.helpers import HANG, ROOT, until
 from tests.test_examples import Program, program, sweep
 
@@ -24,12 +24,6 @@ from tests.test_examples import Program, program, sweep
 def scale(request: pytest.FixtureRequest) -> int:
     """How many times the size of an ordinary run; 30 is 120 batches and 30 kills."""
     return int(request.config.getoption("--stress-scale", default=1))
-
-
-def children_of(pid: int) -> list[int]:
-    """Look at which processes a process started."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def is_alive(pid: int) -> bool:

@@ -7,5 +7,5 @@ import uvicorn
 from examples.engine_server.server import app
 
 if __name__ == "__main__":
-    # Ctrl-C lets the running streams end, except those whose client does not read.
-    uvicorn.run(app, port=int(os.environ.get("PORT", "8000")), timeout_graceful_shutdown=10)
+    # Ctrl-C and SIGTERM let the running streams end first.
+    uvicorn.run(app, port=int(os.environ.get("PORT", "8000")))
