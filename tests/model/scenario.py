@@ -207,7 +207,9 @@ class Setting:
                 return f"the writer ends ({how}) after {published} messages"
             elif p and how.startswith((CLOSED, DIED)) and how.split()[-1] != str(published):
                 return f"{name} ends: {how} messages of {published}"
-        if not asleep:
+        # A cursor that was set back holds the writer back for ever, as a reader that never
+        # reads does: it can tell neither, and evict_after or a person has to.
+        if not asleep or scenario.scribbles:
             return ""
         words = (places.written, places.closed, *places.read[: len(nodes) - 1])
         held = ", ".join(f"{places.names[place]} = {last(place)}" for place in words)
