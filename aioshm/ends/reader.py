@@ -15,7 +15,14 @@ from aioshm.codec import Buffer
 from aioshm.ends.end import TURN_EVERY, End
 from aioshm.ends.lease import ReadLease
 from aioshm.ends.stats import ReaderStats, WaitStats
-from aioshm.errors import AioshmError, DecodeError, QueueEmpty, QueueShutDown, WriterDied
+from aioshm.errors import (
+    AdmissionRefused,
+    AioshmError,
+    DecodeError,
+    QueueEmpty,
+    QueueShutDown,
+    WriterDied,
+)
 from aioshm.handle import Handle
 from aioshm.links.hello import Welcome
 from aioshm.links.local_client import LocalClient
@@ -87,7 +94,10 @@ class ReaderEnd(End):
             self.refused(
                 error
                 if isinstance(error, AioshmError)
-                else AioshmError(f"cannot map the queue's memory: {error}")
+                else AdmissionRefused(
+                    f"cannot map the queue's memory: {error}; raise this process's limits "
+                    "(ulimit -n, ulimit -v) and join again"
+                )
             )
             self._client.close()
             return
