@@ -53,6 +53,14 @@ class Pipe:
             raise AssertionError(f"nothing came through the pipe within {timeout} s")
         return self._connection.recv()
 
+    def ready(self) -> bool:
+        """Tell whether there is an object, or the end."""
+        return self._connection.poll()
+
+    def fileno(self) -> int:
+        """Its descriptor, readable when there is an object."""
+        return self._connection.fileno()
+
     def close(self) -> None:
         """Close this end."""
         self._connection.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import mmap
 import os
 import secrets
@@ -13,59 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from aioshm import AdmissionRefused, Handle, MessageQueue, QueueShutDown
+from aioshm import MessageQueue, QueueShutDown
 from aioshm.links import hello
-from tests.helpers import HANG, Child, Pipe, pair
-
-
-async def test_a_wrong_token_is_refused_and_the_right_one_gets_in_afterwards() -> None:
-    async with MessageQueue.create() as writer:
-        forged = dataclasses.replace(writer.handle, token=secrets.token_hex(32))
-        async with MessageQueue.create_from_handle(forged, 0) as reader:
-            with pytest.raises(AdmissionRefused, match="wrong token"):
-                await reader.dequeue(HANG)
-            with pytest.raises(AdmissionRefused, match="wrong token"):
-                reader.dequeue_nowait()
-        async with MessageQueue.create_from_handle(writer.handle, 0) as reader:
-            await reader.wait_until_ready(HANG)
-
-
-async def test_a_rank_that_is_taken_is_refused_with_the_pid_that_has_it() -> None:
-    writer, reader = await pair()
-    async with writer, reader:
-        async with MessageQueue.create_from_handle(writer.handle, 0) as second:
-            with pytest.raises(AdmissionRefused, match=rf"taken by pid {os.getpid()}"):
-                await second.wait_until_ready(HANG)
-
-
-async def test_a_rank_the_handle_does_not_name_is_an_error_at_once() -> None:
-    async with MessageQueue.create(2, local_reader_ranks=[3, 5]) as writer:
-        with pytest.raises(ValueError, match=r"rank 0 .* has ranks \[3, 5\]"):
-            MessageQueue.create_from_handle(writer.handle, 0)
-
-
-async def knock_as_nobody(pipe: Pipe, handle: Handle) -> None:
-    """Give up root, then try to get in with the right handle."""
-    os.setuid(65534)
-    try:
-        async with MessageQueue.create_from_handle(handle, 0) as queue:
-            await queue.wait_until_ready(HANG)
-    except AdmissionRefused as error:
-        pipe.send(str(error))
-
-
-async def test_another_user_is_refused_even_with_the_handle(runtime_folder: Path) -> None:
-    assert os.geteuid() == 0, "this test gives up root and cannot without it"
-    async with MessageQueue.create() as writer:
-        with Child(knock_as_nobody, writer.handle) as stranger:
-            # The folder alone keeps it out.
-            assert "Permission denied" in await stranger.receive()
-            await stranger.join()
-        for path in (runtime_folder, runtime_folder / "aioshm", Path(writer.handle.path)):
-            path.chmod(0o777)
-        with Child(knock_as_nobody, writer.handle) as stranger:
-            assert "user 65534 is not the writer's user 0" in await stranger.receive()
-            await stranger.join()
+from tests.helpers import HANG
 
 
 async def test_the_folder_is_private_and_nothing_in_it_has_a_telling_name() -> None:

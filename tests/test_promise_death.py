@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aioshm import Evicted, Handle, MessageQueue, QueueShutDown, ReaderDied, WriterDied
+from aioshm import Handle, MessageQueue, QueueShutDown, ReaderDied, WriterDied
 from aioshm.links.folder import folder, listen, sweep
 from tests.helpers import HANG, Child, Pipe, descriptors, until
 
@@ -245,40 +245,6 @@ async def test_a_reader_that_says_goodbye_frees_its_rank_and_nobody_raises() -> 
             await until(lambda: not queue.stats().readers)
             for _ in range(20):
                 await queue.enqueue(bytes(1000), timeout=HANG)  # nobody is waited for
-
-
-async def stop_self_after(pipe: Pipe, handle: Handle, rank: int) -> None:
-    """Read one message and report it; after whatever happens then, report the next error."""
-    async with MessageQueue.create_from_handle(handle, rank) as queue:
-        pipe.send(await queue.dequeue(HANG))
-        await pipe.receive()
-        try:
-            await queue.dequeue(HANG)
-        except Evicted as error:
-            pipe.send(str(error))
-
-
-async def test_an_evicted_reader_hears_so_and_its_successor_is_not_disturbed() -> None:
-    async with MessageQueue.create(1, max_chunk_bytes=4096, max_chunks=2) as queue:
-        with Child(stop_self_after, queue.handle, 0) as old:
-            await queue.wait_until_ready(HANG)
-            await queue.enqueue("one")
-            assert await old.receive() == "one"
-            old.signal(signal.SIGSTOP)
-            queue.evict(0)
-            with Child(read_to_the_end, queue.handle, 0) as new:
-                assert await new.receive() == "ready"
-                for number in range(300):
-                    await queue.enqueue(number, timeout=HANG)
-                old.signal(signal.SIGCONT)
-                old.send("go on")
-                assert "evicted" in await old.receive()
-                for number in range(300, 600):
-                    await queue.enqueue(number, timeout=HANG)
-                await queue.aclose()
-                assert (await new.receive())[0] == list(range(600))
-                await old.join()
-                await new.join()
 
 
 async def test_a_killed_writer_leaves_no_memory_and_a_dead_socket_that_is_swept() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import pickle
-import threading
 from typing import Any
 
 import pytest
@@ -15,10 +13,8 @@ from aioshm import (
     AioshmError,
     Backoff,
     DecodeError,
-    EncodeError,
     Handle,
     MessageQueue,
-    MessageTooLarge,
     QueueEmpty,
     QueueFull,
     QueueShutDown,
@@ -29,17 +25,6 @@ from aioshm import (
     WrongEnd,
 )
 from tests.helpers import HANG, pair, until
-
-
-class Explosive:
-    """Pickles well, and raises when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _explode, ("boom",)
-
-
-def _explode(word: str) -> None:
-    raise LookupError(word)
 
 
 async def test_the_two_ends_are_message_queues_and_message_queue_itself_is_neither() -> None:
@@ -66,36 +51,6 @@ def test_both_factories_need_no_running_loop() -> None:
         await reader.aclose()
 
     asyncio.run(close())
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"n_reader": 0}, ValueError),
-        ({"n_reader": -1}, ValueError),
-        ({"n_reader": 10**9}, ValueError),
-        ({"n_reader": 2.0}, TypeError),
-        ({"n_reader": True}, TypeError),
-        ({"n_reader": 2, "local_reader_ranks": [1]}, ValueError),
-        ({"n_reader": 2, "local_reader_ranks": [1, 1]}, ValueError),
-        ({"n_reader": 1, "local_reader_ranks": [-1]}, ValueError),
-        ({"max_chunk_bytes": 0}, ValueError),
-        ({"max_chunk_bytes": -5}, ValueError),
-        ({"max_chunk_bytes": 1 << 60}, ValueError),
-        ({"max_chunk_bytes": 1.5}, TypeError),
-        ({"max_chunks": 1}, ValueError),
-        ({"max_chunks": 1 << 60}, ValueError),
-        ({"on_reader_death": "ignore"}, ValueError),
-        ({"warn_after": 0}, ValueError),
-        ({"name": "../escape"}, ValueError),
-        ({"name": ""}, ValueError),
-    ],
-)
-def test_arguments_that_cannot_be_meant_are_refused(
-    options: dict[str, Any], error: type[Exception]
-) -> None:
-    with pytest.raises(error, match="expected|mapped"):
-        MessageQueue.create(**options)
 
 
 async def test_a_call_for_the_other_end_says_which_end_this_is() -> None:
@@ -160,17 +115,6 @@ async def test_before_ready_nowait_raises_and_an_awaiting_call_waits() -> None:
                 await waiting
 
 
-async def test_a_cancelled_wait_until_ready_can_be_called_again() -> None:
-    async with MessageQueue.create() as writer:
-        task = asyncio.create_task(writer.wait_until_ready())
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        async with MessageQueue.create_from_handle(writer.handle, 0) as reader:
-            await asyncio.gather(writer.wait_until_ready(HANG), reader.wait_until_ready(HANG))
-
-
 async def test_tasks_get_messages_first_come_first_served() -> None:
     writer, reader = await pair()
     async with writer, reader:
@@ -187,44 +131,6 @@ async def test_tasks_get_messages_first_come_first_served() -> None:
                 reader.dequeue_nowait()
         await asyncio.gather(*tasks)
         assert order == [(number, number) for number in range(20)]
-
-
-async def test_what_the_codec_cannot_encode_writes_nothing() -> None:
-    writer, reader = await pair()
-    async with writer, reader:
-        with pytest.raises(EncodeError, match=r"cannot encode this function") as caught:
-            await writer.enqueue(lambda: None)
-        assert isinstance(caught.value.__cause__, AttributeError | pickle.PicklingError)
-        with pytest.raises(EncodeError):
-            writer.enqueue_nowait(threading.Lock())
-        await writer.enqueue("good")
-        assert await reader.dequeue(HANG) == "good"
-
-
-async def test_a_message_that_cannot_be_decoded_consumes_just_itself() -> None:
-    writer, reader = await pair()
-    async with writer, reader:
-        for obj in ("before", Explosive(), "between", Explosive(), "after"):
-            await writer.enqueue(obj)
-        assert await reader.dequeue(HANG) == "before"
-        with pytest.raises(DecodeError, match="boom") as caught:
-            await reader.dequeue(HANG)
-        assert isinstance(caught.value.__cause__, LookupError)
-        assert reader.dequeue_nowait() == "between"
-        with pytest.raises(DecodeError):
-            reader.dequeue_nowait()
-        assert await reader.dequeue(HANG) == "after"
-
-
-async def test_a_message_above_the_limit_is_refused_with_its_size() -> None:
-    writer, reader = await pair(max_chunk_bytes=1000)
-    async with writer, reader:
-        with pytest.raises(MessageTooLarge, match="max_chunk_bytes is 1000") as caught:
-            await writer.enqueue(bytes(1000))
-        assert caught.value.limit == 1000
-        assert caught.value.size > 1000
-        await writer.enqueue(bytes(900))
-        assert await reader.dequeue(HANG) == bytes(900)
 
 
 async def test_a_closed_end_refuses_every_call_and_closes_twice() -> None:
@@ -265,46 +171,6 @@ async def test_closing_an_end_ends_the_waits_at_it() -> None:
         with pytest.raises(QueueShutDown):
             await task
     await writer.aclose()
-
-
-async def test_an_end_that_is_dropped_without_aclose_is_a_death_and_warns() -> None:
-    ends: list[Any] = list(await pair())
-    with pytest.warns(ResourceWarning, match="reader rank 0 .* was not closed"):
-        ends.pop()
-        gc.collect()
-    with pytest.raises(ReaderDied):
-        await until(lambda: ends[0].enqueue_nowait("x"))
-    async with MessageQueue.create_from_handle(ends[0].handle, 0) as reader:
-        await reader.wait_until_ready(HANG)
-        with pytest.warns(ResourceWarning, match="writer of queue .* was not closed"):
-            ends.pop()
-            gc.collect()
-        with pytest.raises(WriterDied):
-            await reader.dequeue(HANG)
-
-
-async def test_a_call_from_another_loop_or_thread_is_refused() -> None:
-    writer, reader = await pair()
-    async with writer, reader:
-        await writer.enqueue("there")
-        caught: list[str] = []
-
-        async def use() -> None:
-            for call in (lambda: writer.enqueue(1), lambda: reader.dequeue()):
-                with pytest.raises(RuntimeError, match="bound to another event loop") as error:
-                    await call()
-                caught.append(str(error.value))
-
-        def nowait() -> None:
-            for call in (lambda: writer.enqueue_nowait(1), lambda: reader.dequeue_nowait()):
-                with pytest.raises(RuntimeError) as error:
-                    call()
-                caught.append(str(error.value))
-
-        await asyncio.to_thread(asyncio.run, use())
-        await asyncio.to_thread(nowait)
-        assert len(caught) == 4
-        assert await reader.dequeue(HANG) == "there"
 
 
 def test_a_call_from_a_later_loop_is_refused() -> None:
