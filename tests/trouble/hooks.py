@@ -1,4 +1,6 @@
-"""Something that happens just before the k-th access of an end to the shared memory.
+"""Something that happens at the k-th moment of what an end does to the shared memory.
+
+A moment is just before or just after an access.
 
 The ring finds the functions by which it touches shared words among its module's names, so
 they can be replaced there; what fills or reads a record's header, and what rings a bell, too.
@@ -33,21 +35,24 @@ class _Struct:
     def pack_into(self, *args: Any) -> None:
         self._announce()
         self._real.pack_into(*args)
+        self._announce()
 
     def unpack_from(self, *args: Any) -> Any:
         self._announce()
-        return self._real.unpack_from(*args)
+        found = self._real.unpack_from(*args)
+        self._announce()
+        return found
 
 
 class Hook:
-    """Counts accesses from now on, and does something once, before the one of this number.
+    """Counts the moments from now on, and does something at the one of this number.
 
     Args:
         number: which one, counted from 1; 0 for none of them.
         does: what happens there.
 
     Attributes:
-        count: the accesses so far.
+        count: the moments so far.
     """
 
     def __init__(self, number: int, does: Callable[[], None]) -> None:
@@ -70,7 +75,9 @@ class Hook:
     def _announced(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def access(*args: Any) -> Any:
             self._announce()
-            return real(*args)
+            found = real(*args)
+            self._announce()
+            return found
 
         return access
 

@@ -46,12 +46,12 @@ async def lease(pipe: Pipe, handle: Handle) -> None:
             assert held.load()
 
 
-async def read_and_die(pipe: Pipe, handle: Handle, access: int) -> None:
-    """Die just before an access of reading the first message, or report how many there are."""
+async def read_and_die(pipe: Pipe, handle: Handle, moment: int) -> None:
+    """Die at a moment of reading the first message, or report how many there are."""
     async with MessageQueue.create_from_handle(handle, 1) as queue:
         await queue.wait_until_ready(HANG)
         pipe.receive_blocking()  # the message is there
-        hook = Hook(access, die)
+        hook = Hook(moment, die)
         await queue.dequeue(HANG)
         hook.take_off()
         pipe.send(hook.count)
@@ -93,21 +93,21 @@ async def test_reader_killed(how: str) -> None:
 
 
 async def _while_reading() -> None:
-    """Kill one reader of rank 1 after the other, each an access later than the one before."""
+    """Kill one reader of rank 1 after the other, each a moment later than the one before."""
     async with (
         MessageQueue.create(2, max_chunk_bytes=4096, max_chunks=2) as queue,
         MessageQueue.create_from_handle(queue.handle, 0) as other,
     ):
         joining = asyncio.create_task(other.wait_until_ready(HANG))
-        for access in itertools.count(1):
-            with Forked(read_and_die, queue.handle, access) as child:
+        for moment in itertools.count(1):
+            with Forked(read_and_die, queue.handle, moment) as child:
                 await until(lambda: 1 in {reader.rank for reader in queue.stats().readers})
                 await joining
-                await queue.enqueue((access, BODY), timeout=HANG)
-                assert await other.dequeue(HANG) == (access, BODY)
+                await queue.enqueue((moment, BODY), timeout=HANG)
+                assert await other.dequeue(HANG) == (moment, BODY)
                 child.pipe.send("read")
                 with contextlib.suppress(EOFError):
-                    assert await child.receive() == access - 1 >= 6
+                    assert await child.receive() == moment - 1 >= 6
                     await child.join()
                     break
                 await until(lambda: queue.stats().dead)

@@ -84,8 +84,8 @@ async def _stop_the_writer() -> None:
             await writer.join()
 
 
-async def read_and_stop(pipe: Pipe, handle: Handle, access: int) -> None:
-    """Stop before an access of reading a message; report what comes of it, and of the next."""
+async def read_and_stop(pipe: Pipe, handle: Handle, moment: int) -> None:
+    """Stop at a moment of reading a message; report what comes of it, and of the next."""
 
     def stop() -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -93,7 +93,7 @@ async def read_and_stop(pipe: Pipe, handle: Handle, access: int) -> None:
     async with MessageQueue.create_from_handle(handle, 0) as queue:
         await queue.wait_until_ready(HANG)
         pipe.receive_blocking()  # the message is there
-        hook = Hook(access, stop)
+        hook = Hook(moment, stop)
         for _ in range(2):
             try:
                 said = await queue.dequeue(HANG)
@@ -106,10 +106,10 @@ async def read_and_stop(pipe: Pipe, handle: Handle, access: int) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @case(26)
 async def test_taken_again(how: str) -> None:
-    """Whichever access it stops before, it hears of it, and its successor does not notice."""
-    for access in itertools.count(1):
+    """Whatever the moment it stops at, it hears of it, and its successor does not notice."""
+    for moment in itertools.count(1):
         async with MessageQueue.create(1, **SMALL) as queue:
-            with Forked(read_and_stop, queue.handle, access) as old:
+            with Forked(read_and_stop, queue.handle, moment) as old:
                 await queue.enqueue(("old", bytes(1000)), timeout=HANG)
                 old.pipe.send("read")
                 if not await stops(old):
@@ -126,7 +126,7 @@ async def test_taken_again(how: str) -> None:
                     assert "join again to get the next messages" in second
                     assert await _write_and_read(queue, new, 50) == list(range(50))
                 await old.join()
-    assert access > 6
+    assert moment > 6
 
 
 async def stops(child: Forked) -> bool:

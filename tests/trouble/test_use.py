@@ -218,13 +218,13 @@ async def test_interrupt(how: str) -> None:
     assert interrupted >= 6  # store, fence, look at the flags, clear one, ring, and more
 
 
-async def _interrupt_writer(access: int) -> bool:
+async def _interrupt_writer(moment: int) -> bool:
     """Interrupt a write to a parked reader; the next one brings all that was written."""
     writer, reader = await pair()
     async with writer, reader:
         waiting = asyncio.create_task(reader.dequeue())
         await until(lambda: reader._waiter._sleeper and reader._waiter.parks)
-        hook = Hook(access, _interrupt)
+        hook = Hook(moment, _interrupt)
         interrupted = False
         try:
             writer.enqueue_nowait("first")
@@ -241,7 +241,7 @@ async def _interrupt_writer(access: int) -> bool:
         return interrupted
 
 
-async def _interrupt_reader(access: int) -> bool:
+async def _interrupt_reader(moment: int) -> bool:
     """Interrupt the read that makes room for a parked writer; the next one wakes it."""
     writer, reader = await pair(**SMALL)
     async with writer, reader:
@@ -252,7 +252,7 @@ async def _interrupt_reader(access: int) -> bool:
                 written += 1
         waiting = asyncio.create_task(writer.enqueue((written, bytes(4000))))
         await until(lambda: writer._waiter._sleeper and writer._waiter.parks)
-        hook = Hook(access, _interrupt)
+        hook = Hook(moment, _interrupt)
         got, interrupted = [], False
         try:
             got.append(reader.dequeue_nowait()[0])

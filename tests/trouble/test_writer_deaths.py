@@ -27,15 +27,15 @@ def message(number: int) -> Any:
     return [np.full(9000, number), b"x" * number] if number == ROUNDS else (number, bytes(9000))
 
 
-async def write_and_die(pipe: Pipe, deed: str, access: int) -> None:
-    """Write the rounds, then die before an access of the deed, or report how many there are."""
+async def write_and_die(pipe: Pipe, deed: str, moment: int) -> None:
+    """Write the rounds, then die at a moment of the deed, or report how many there are."""
     queue = MessageQueue.create(max_chunk_bytes=100_000, max_chunks=2, name="steps")
     pipe.send(queue.handle)
     await queue.wait_until_ready(HANG)
     for number in range(ROUNDS):
         await queue.enqueue(message(number), timeout=HANG)
     pipe.receive_blocking()  # all that was read, and the reader waits
-    hook = Hook(access, die)
+    hook = Hook(moment, die)
     if deed == "a lease":
         async with queue.acquire_write(5000) as lease:
             lease.buffer[:] = b"x" * 5000
@@ -58,9 +58,9 @@ async def end_of(reader: Reader) -> tuple[list[Any], type[Exception]]:
     return got, caught.type
 
 
-async def _die_before(deed: str, access: int) -> tuple[int | None, list[Any], type[Exception]]:
+async def _die_at(deed: str, moment: int) -> tuple[int | None, list[Any], type[Exception]]:
     """Have a writer die; gives the count if it lived, what came, and how it ended."""
-    with Forked(write_and_die, deed, access) as writer:
+    with Forked(write_and_die, deed, moment) as writer:
         async with MessageQueue.create_from_handle(await writer.receive(), 0) as reader:
             for number in range(ROUNDS):
                 assert await reader.dequeue(HANG) == message(number)
@@ -77,13 +77,13 @@ async def _die_before(deed: str, access: int) -> tuple[int | None, list[Any], ty
 
 
 async def _die_everywhere(deed: str) -> list[tuple[list[Any], type[Exception]]]:
-    """Have writers die before every access of a deed; gives what each reader got."""
+    """Have writers die at every moment of a deed; gives what each reader got."""
     ends = []
-    for access in itertools.count(1):
-        count, got, error = await _die_before(deed, access)
+    for moment in itertools.count(1):
+        count, got, error = await _die_at(deed, moment)
         ends.append((got, error))
         if count is not None:
-            assert count == access - 1
+            assert count == moment - 1
             sweep(folder())
             return ends
     raise AssertionError
