@@ -9,7 +9,7 @@ import pytest
 
 from aioshm import DecodeError, Evicted, MessageTooLarge, QueueEmpty, QueueFull, QueueShutDown
 from tests.helpers import HANG, pair
-from tests.test_queue import Explosive
+from tests.trouble.test_messages import Explosive
 
 
 async def test_what_is_written_in_place_is_dequeued_as_bytes() -> None:

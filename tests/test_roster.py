@@ -54,6 +54,12 @@ def test_a_rank_that_left_does_not_undo_completeness(roster: Roster, join: Join)
     assert roster.missing() == []
 
 
+def test_its_readers_are_told_by_rank_whoever_came_first(roster: Roster, join: Join) -> None:
+    cursors = {join(rank, 10 + rank).slot: 64 * rank for rank in (5, 0, 1)}
+    peers = [(peer.rank, peer.pid, peer.behind) for peer in roster.peers(cursors, 640)]
+    assert peers == [(0, 10, 640), (1, 11, 576), (5, 15, 320)]
+
+
 def test_every_member_has_a_slot_of_its_own(roster: Roster, join: Join) -> None:
     members = [join(rank, rank) for rank in (0, 1, 5)]
     assert len({member.slot for member in members}) == 3

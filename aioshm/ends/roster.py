@@ -109,10 +109,10 @@ class Roster:
         return self.live.pop(rank, None) or self.dead.pop(rank, None)
 
     def peers(self, cursors: Mapping[int, int], position: int) -> tuple[PeerStats, ...]:
-        """Describe the live readers, given the cursors by slot and the writer's position."""
+        """Describe the live readers, in the order of ranks, given the cursors by slot."""
         return tuple(
             PeerStats(m.rank, m.pid, cursors[m.slot], position - cursors[m.slot])
-            for m in self.live.values()
+            for _, m in sorted(self.live.items())
         )
 
     def missing(self) -> list[int]:
