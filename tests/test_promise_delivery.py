@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aioshm import Backoff, Handle, MessageQueue, QueueFull
-from tests.helpers import HANG, Child, Pipe, pair
+from tests.helpers import HANG, Child, Pipe, pair, until
 
 
 def make_message(number: int, seed: int) -> tuple[int, int, bytes]:
@@ -160,3 +160,21 @@ async def test_eight_readers_on_two_cores_in_bursts_neither_freeze_nor_need_a_re
         finally:
             for child in children:
                 child.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("doorbell", [True, False], ids=["doorbell", "timer"])
+async def test_a_cursor_that_was_set_back_does_not_make_the_two_ends_wait_for_each_other(
+    doorbell: bool,
+) -> None:
+    backoff = Backoff(doorbell=doorbell)
+    async with MessageQueue.create(max_chunk_bytes=4096, max_chunks=2) as writer:
+        async with MessageQueue.create_from_handle(writer.handle, 0, backoff=backoff) as reader:
+            for number in range(2):
+                await writer.enqueue((number, bytes(4000)), timeout=HANG)
+                assert (await reader.dequeue(HANG))[0] == number
+            assert reader._ring is not None
+            waiting = asyncio.create_task(reader.dequeue(HANG))
+            await until(lambda: reader.stats().waits.parks)
+            reader._segments[1].words[reader._ring._read] = 0  # another reader's doing
+            await writer.enqueue((2, bytes(4000)), timeout=HANG)
+            assert (await waiting)[0] == 2

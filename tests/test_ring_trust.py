@@ -202,6 +202,18 @@ def test_the_victim_of_a_scribbled_cursor_gets_no_wrong_bytes(ring: Ring) -> Non
                     read()
 
 
+def test_a_reader_that_repeats_its_cursor_gets_the_writer_going_again(ring: Ring) -> None:
+    reader = ring.join(0)
+    ring.fill()
+    while reader.try_read():
+        pass
+    ring.scribble_cursor(0, 0)  # where it was before, so nothing looks wrong
+    assert not ring.writer.try_write([b"x" * 1000])
+    reader.repeat()
+    assert ring.writer.try_write([b"x" * 1000])
+    assert bodies(reader.try_read()) == [b"x" * 1000]
+
+
 def test_a_scribbled_eviction_flag_throws_nobody_out(ring: Ring) -> None:
     reader = ring.join(0)
     ring.writer.try_write([b"x"])

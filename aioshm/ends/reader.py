@@ -325,6 +325,8 @@ class ReaderEnd(End):
         if over:
             what = "a message" if self._ready else self._missing()
             raise TimeoutError(f"{self._who} waited {waited:.3g} s for {what}")
+        if self._ring is not None:
+            self._ring.repeat()
 
     def stats(self) -> ReaderStats:
         """Give this end's counts."""

@@ -235,6 +235,14 @@ class RingReader:
             self.position, load(self._words, WRITTEN)
         )
 
+    def repeat(self) -> None:
+        """Store the cursor once more; who waits does so now and then.
+
+        Had another process scribbled an older one over it, the writer would wait for this
+        reader, and this reader for the writer.
+        """
+        store_release(self._cursors, self._read, self.position)
+
     def is_closed(self) -> bool:
         """Tell whether the writer closed; what it wrote before is to be read first."""
         return bool(load_acquire(self._words, CLOSED))
