@@ -207,8 +207,8 @@ class Setting:
                 return f"the writer ends ({how}) after {published} messages"
             elif p and how.startswith((CLOSED, DIED)) and how.split()[-1] != str(published):
                 return f"{name} ends: {how} messages of {published}"
-        # A cursor that was set back holds the writer back for ever, as a reader that never
-        # reads does: it can tell neither, and evict_after or a person has to.
+        # A cursor that was set back looks like a reader that does not read. A waiting reader
+        # repeats its own by the timer, and no timer fires here.
         if not asleep or scenario.scribbles:
             return ""
         words = (places.written, places.closed, *places.read[: len(nodes) - 1])
