@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from aioshm import Handle, MessageQueue, QueueShutDown, Reader, Writer
 from tests.helpers import HANG
 from tests.stress import traffic
-from tests.stress.steady import pause
+from tests.stress.steady import PATIENT, pause
 from tests.stress.storm import Storm
 from tests.stress.wire import Wire
 from tests.stress.witness import DONE, Witness, consumed
@@ -83,7 +83,9 @@ async def storm_write(wire: Wire, witness: Witness, call: str, goal: int, seed: 
     storm = Storm(seed, goal if call in WRITES else 0)
     write = WRITES.get(call, _enqueue)
     stop, words = asyncio.Event(), witness.words
-    async with MessageQueue.create(1, max_chunk_bytes=LARGEST, max_chunks=2) as queue:
+    async with MessageQueue.create(
+        1, max_chunk_bytes=LARGEST, max_chunks=2, backoff=PATIENT
+    ) as queue:
         wire.send(("handle", queue.handle))
         await queue.wait_until_ready(HANG)
 
@@ -169,7 +171,7 @@ async def storm_read(
             report.lanes[own] += 1
         words[consumed(0)] += 1
 
-    async with MessageQueue.create_from_handle(handle, 0) as queue:
+    async with MessageQueue.create_from_handle(handle, 0, backoff=PATIENT) as queue:
         await queue.wait_until_ready(HANG)
 
         async def lane() -> None:

@@ -124,7 +124,7 @@ def _main(control_fd: int, witness_fd: int) -> None:
     os.set_inheritable(control_fd, False)
     witness = Witness(witness_fd)
     faulthandler.register(signal.SIGUSR1)  # a worker that hangs says where
-    for module in ("cancels", "cycles", "parks", "steady"):
+    for module in ("cancels", "cycles", "parks", "readers", "writers"):
         importlib.import_module(f"tests.stress.{module}")
     gc.collect()
     gc.freeze()

@@ -10,10 +10,12 @@ import pytest
 from tests.helpers import HANG
 from tests.stress.judge import finish, judge
 from tests.stress.nursery import Nursery
+from tests.stress.readers import WAYS, attend, read
 from tests.stress.score import Score
-from tests.stress.steady import WAYS, ReaderReport, attend, read, write, write_until_killed
+from tests.stress.steady import ReaderReport
 from tests.stress.witness import BEGUN, CLOSED, CLOSING, DONE, consumed
 from tests.stress.worker import Crew, Worker, linger
+from tests.stress.writers import write, write_until_killed
 
 KNOWN_WITHIN = 1.0  # ten times the promise
 RING: dict[str, Any] = {"max_chunk_bytes": 16384, "max_chunks": 2}
@@ -47,27 +49,31 @@ async def test_readers_are_killed(policy: str, crew: Crew, score: Score, nursery
         for reader in readers:
             await reader.expect("joined")
         joining = {1: False, 2: False}
-        for _ in range(score.scaled(13)):
-            rank = source.choice((1, 2))
-            victim = readers[rank]
+        while score.counts["reader kills"] < score.scaled(13):
+            ranks = source.sample((1, 2), source.choice((1, 1, 2)))
             linger(source, 0.01)
-            killed = victim.kill()
-            await victim.gone()
-            while not joining[rank]:
+            killed = {readers[rank].pid: readers[rank].kill() for rank in ranks}
+            score.counts["reader kills"] += len(ranks)
+            # Who was killed before it joined may die unnoticed.
+            noticed = {readers[rank].pid for rank in ranks if not joining[rank]}
+            while noticed:
                 pid, when = await writer.expect("died")
-                if pid == victim.pid:
-                    score.took(when - killed, KNOWN_WITHIN)
-                    break
-            score.counts["reader kills"] += 1
-            had, said = words[consumed(rank)], victim.wire.order()
-            score.check(said is None or said[0] == "joined", f"rank {rank} said {said}")
-            await crew.dismiss(victim)
-            readers[rank] = start(rank)
-            # Some are killed while they join, before they could say so.
-            joining[rank] = source.random() < 0.25
-            if not joining[rank]:
-                first = await readers[rank].expect("joined")
-                score.check(first >= had, f"rank {rank} starts at {first}, {had} was consumed")
+                if pid in noticed:
+                    noticed.remove(pid)
+                    score.took(when - killed[pid], KNOWN_WITHIN)
+            for rank in ranks:
+                said = readers[rank].wire.order()
+                score.check(said is None or said[0] == "joined", f"rank {rank} said {said}")
+                await crew.dismiss(readers[rank])
+            source.shuffle(ranks)
+            had = {rank: words[consumed(rank)] for rank in ranks}
+            for rank in ranks:
+                readers[rank] = start(rank)
+                joining[rank] = source.random() < 0.25
+            for rank in ranks:
+                if not joining[rank]:
+                    first = await readers[rank].expect("joined")
+                    score.check(first >= had[rank], f"{rank} starts at {first}, read {had[rank]}")
         for rank, still in joining.items():
             if still:
                 await readers[rank].expect("joined")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.stress.judge import finish
+from tests.stress.readers import read
 from tests.stress.score import Score
-from tests.stress.steady import read, write
 from tests.stress.worker import Crew
+from tests.stress.writers import write
 
 READ_WITHIN = 5.0
 

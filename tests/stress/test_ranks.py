@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tests.stress.judge import finish, judge
+from tests.stress.readers import WAYS, read, rejoin
 from tests.stress.score import Score
-from tests.stress.steady import WAYS, ReaderReport, read, rejoin, write
+from tests.stress.steady import ReaderReport
 from tests.stress.worker import Crew
+from tests.stress.writers import write
 
 JOINS_WITHIN = 5.0
 

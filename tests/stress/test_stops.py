@@ -11,10 +11,12 @@ import pytest
 from tests.helpers import HANG
 from tests.stress.judge import finish, judge
 from tests.stress.nursery import Nursery
+from tests.stress.readers import WAYS, read
 from tests.stress.score import Score
-from tests.stress.steady import WAYS, ReaderReport, read, write
+from tests.stress.steady import ReaderReport
 from tests.stress.witness import DONE, consumed
 from tests.stress.worker import Crew, Worker, linger
+from tests.stress.writers import write
 
 MOVES_WITHIN = 5.0
 RING: dict[str, Any] = {"max_chunk_bytes": 8192, "max_chunks": 2}
