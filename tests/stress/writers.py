@@ -97,8 +97,11 @@ async def write(
             number += 1
             words[DONE] = number
             if paced and source.random() < 0.03:
-                if source.random() < 0.05:
+                chance = source.random()
+                if chance < 0.05:
                     await asyncio.sleep(0.001)
+                elif chance < 0.15:
+                    pause(source, 0.02)  # some readers die while they knock at a busy loop
                 else:
                     pause(source)
             if evict_randomly and source.random() < 0.002 and queue.stats().readers[1:]:
