@@ -22,7 +22,7 @@ from tests.stress.storm import Storm
 from tests.stress.wire import Wire
 from tests.stress.witness import Witness, consumed
 
-OPTIONS: dict[str, Any] = {"max_chunk_bytes": 16384, "max_chunks": 2}
+OPTIONS: dict[str, Any] = {"max_chunk_bytes": 65536, "max_chunks": 2}
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -99,7 +99,7 @@ async def host(wire: Wire, witness: Witness, call: str, laps: int, goal: int, se
         queue = MessageQueue.create(1, **OPTIONS)
         wire.send(("handle", queue.handle))
         await _get_ready(queue, joining)
-        await queue.enqueue((report.laps, bytes(12000)))
+        await queue.enqueue((report.laps, bytes(60000)))
         await _close(queue, leaving, report)
         # The guest may not have left yet; each lap is its own.
         if (answer := await wire.receive()) != report.laps:
@@ -148,7 +148,7 @@ async def alone(wire: Wire, witness: Witness, laps: int) -> None:
         async with MessageQueue.create(1, **OPTIONS) as queue:
             async with MessageQueue.create_from_handle(queue.handle, 0) as reader:
                 await queue.wait_until_ready(HANG)
-                await queue.enqueue((lap, bytes(12000)))
+                await queue.enqueue((lap, bytes(60000)))
                 number, _ = await reader.dequeue(HANG)
                 if number != lap:
                     report.wrong.append(f"lap {lap}: {number} was read")
