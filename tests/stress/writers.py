@@ -24,15 +24,19 @@ from tests.stress.witness import BEGUN, CLOSED, CLOSING, DONE, Witness
 
 
 class _Deaths(logging.Handler):
-    """Report the moment the writer knows of a death, or has evicted a slow reader."""
+    """Report the moment the writer knows of a death, or evicts a reader by itself."""
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(logging.INFO)
         self._wire = wire
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg.startswith("%s: rank %d died") and isinstance(record.args, tuple):
+        if not isinstance(record.args, tuple):
+            return
+        if record.msg.startswith("%s: rank %d died"):
             self._wire.send(("died", (record.args[2], time.monotonic())))
+        elif "held it back" in record.msg:
+            self._wire.send(("evicted", record.args[1]))
 
 
 async def _send(queue: Writer, number: int, draw: traffic.Source, largest: int) -> None:
