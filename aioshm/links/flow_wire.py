@@ -1,0 +1,206 @@
+"""The frames of the flow protocol, as bytes: pure, and wary of what comes in.
+
+::
+
+    reader → writer   HELLO     peer, session, connection, consumed, position
+                      ACK       consumed, granted position
+    writer → reader   WELCOME   position
+                      REFUSED   the reason
+                      DATA      for each piece: position, pieces of its message, bytes;
+                                the pieces themselves are a second frame
+
+Each begins with the magic, the kind and a tag of 16 bytes: an HMAC of the direction, the
+peer and the session under the peer's key. So neither end reveals the key, and whoever
+took the place of the other end can neither read on from it nor feed it anything.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aioshm.codec import Buffer
+
+PIECE = 1 << 20
+"""Bytes of a piece; only the last of a message may have less."""
+
+LARGEST_TO_WRITER = 1 << 16
+LARGEST_TO_READER = PIECE + (1 << 16)
+MOST_PIECES = 1024
+"""Pieces (of small messages) that may share one frame."""
+
+START = (1 << 64) - 1
+"""Consumed, in the HELLO of a reader that does not know where it begins."""
+
+_MAGIC = b"aiow\1"
+_HEAD = struct.Struct("!5sc16s")
+_HELLO = struct.Struct("!5QI")
+_ACK = struct.Struct("!2QI")
+_WELCOME = struct.Struct("!QI")
+_PIECE = struct.Struct("!QIII")
+
+_HELLO_KIND, _ACK_KIND = b"H", b"A"
+_WELCOME_KIND, _REFUSED_KIND, _DATA_KIND = b"W", b"X", b"D"
+
+Position = tuple[int, int]
+"""Sequence of a message, and which of its pieces; both count from 0."""
+
+
+class Breach(NamedTuple):
+    """What a peer sent against the protocol."""
+
+    reason: str
+
+
+class Hello(NamedTuple):
+    """A reader on a new connection."""
+
+    tag: bytes
+    peer: int
+    session: int
+    connection: int
+    consumed: int
+    position: Position
+
+
+class Ack(NamedTuple):
+    """What a reader has consumed, and how far it may be sent to (and the credit beyond)."""
+
+    tag: bytes
+    consumed: int
+    position: Position
+
+
+class Welcome(NamedTuple):
+    """Where the writer goes on, after a HELLO."""
+
+    tag: bytes
+    position: Position
+
+
+class Refused(NamedTuple):
+    """Why the writer does not go on."""
+
+    tag: bytes
+    reason: str
+
+
+class Piece(NamedTuple):
+    """One line of the table of a DATA frame."""
+
+    position: Position
+    pieces: int
+    nbytes: int
+
+
+class Data(NamedTuple):
+    """Pieces, and their bytes one after the other."""
+
+    tag: bytes
+    pieces: list[Piece]
+    payload: Buffer
+
+
+def reader_tag(key: bytes, peer: int, session: int) -> bytes:
+    """The tag of what a reader sends in this session."""
+    return _tag(key, b"reader", peer, session)
+
+
+def writer_tag(key: bytes, peer: int, session: int) -> bytes:
+    """The tag of what the writer sends in this session."""
+    return _tag(key, b"writer", peer, session)
+
+
+def _tag(key: bytes, direction: bytes, peer: int, session: int) -> bytes:
+    return hmac.digest(key, direction + struct.pack("!QQ", peer, session), "sha256")[:16]
+
+
+def pack_hello(hello: Hello) -> bytes:
+    """Build a HELLO."""
+    body = _HELLO.pack(*hello[1:5], *hello.position)
+    return _HEAD.pack(_MAGIC, _HELLO_KIND, hello.tag) + body
+
+
+def pack_ack(ack: Ack) -> bytes:
+    """Build an ACK."""
+    return _HEAD.pack(_MAGIC, _ACK_KIND, ack.tag) + _ACK.pack(ack.consumed, *ack.position)
+
+
+def pack_welcome(welcome: Welcome) -> bytes:
+    """Build a WELCOME."""
+    return _HEAD.pack(_MAGIC, _WELCOME_KIND, welcome.tag) + _WELCOME.pack(*welcome.position)
+
+
+def pack_refused(refused: Refused) -> bytes:
+    """Build a REFUSED."""
+    return _HEAD.pack(_MAGIC, _REFUSED_KIND, refused.tag) + refused.reason.encode()
+
+
+def pack_pieces(tag: bytes, pieces: Sequence[Piece]) -> bytes:
+    """Build the first frame of a DATA; the pieces' bytes are the second."""
+    table = [_PIECE.pack(*piece.position, piece.pieces, piece.nbytes) for piece in pieces]
+    return _HEAD.pack(_MAGIC, _DATA_KIND, tag) + b"".join(table)
+
+
+def unpack_from_reader(parts: Sequence[Buffer]) -> Hello | Ack | Breach:
+    """Read what came at the writer."""
+    head = _head(parts)
+    if isinstance(head, Breach):
+        return head
+    kind, tag, body = head
+    if len(parts) != 1:
+        return Breach(f"{len(parts)} frames where 1 was expected")
+    if kind == _HELLO_KIND and len(body) == _HELLO.size:
+        peer, session, connection, consumed, sequence, piece = _HELLO.unpack(body)
+        return Hello(tag, peer, session, connection, consumed, (sequence, piece))
+    if kind == _ACK_KIND and len(body) == _ACK.size:
+        consumed, sequence, piece = _ACK.unpack(body)
+        return Ack(tag, consumed, (sequence, piece))
+    return Breach(f"kind {kind!r} with {len(body)} bytes")
+
+
+def unpack_from_writer(parts: Sequence[Buffer]) -> Welcome | Refused | Data | Breach:
+    """Read what came at a reader."""
+    head = _head(parts)
+    if isinstance(head, Breach):
+        return head
+    kind, tag, body = head
+    if kind == _DATA_KIND:
+        return _data(tag, body, parts)
+    if len(parts) != 1:
+        return Breach(f"{len(parts)} frames where 1 was expected")
+    if kind == _WELCOME_KIND and len(body) == _WELCOME.size:
+        sequence, piece = _WELCOME.unpack(body)
+        return Welcome(tag, (sequence, piece))
+    if kind == _REFUSED_KIND:
+        return Refused(tag, bytes(body).decode(errors="replace"))
+    return Breach(f"kind {kind!r} with {len(body)} bytes")
+
+
+def _head(parts: Sequence[Buffer]) -> tuple[bytes, bytes, memoryview] | Breach:
+    if not parts or len(parts[0]) < _HEAD.size:
+        return Breach("no header")
+    magic, kind, tag = _HEAD.unpack_from(parts[0])
+    if magic != _MAGIC:
+        return Breach(f"magic {magic!r} where {_MAGIC!r} was expected")
+    return kind, tag, memoryview(parts[0])[_HEAD.size :]
+
+
+def _data(tag: bytes, body: memoryview, parts: Sequence[Buffer]) -> Data | Breach:
+    if len(parts) != 2:
+        return Breach(f"{len(parts)} frames where 2 were expected")
+    if not body or len(body) % _PIECE.size or len(body) > MOST_PIECES * _PIECE.size:
+        return Breach(f"a table of {len(body)} bytes")
+    pieces = []
+    total = 0
+    for sequence, index, count, nbytes in _PIECE.iter_unpack(body):
+        last = index == count - 1
+        if index >= count or nbytes > PIECE or (nbytes < PIECE and not last):
+            return Breach(f"piece {index} of {count} with {nbytes} bytes")
+        pieces.append(Piece((sequence, index), count, nbytes))
+        total += nbytes
+    if total != len(parts[1]):
+        return Breach(f"{len(parts[1])} bytes of pieces where {total} were announced")
+    return Data(tag, pieces, parts[1])
