@@ -11,6 +11,7 @@
     │   ├── WriterDied     raised after everything written was read
     │   └── ReaderDied     .rank, .pid
     ├── Evicted            the writer went on without this reader
+    ├── Gap                .first, .last: messages this reader can no longer get
     ├── AdmissionRefused   wrong token, rank taken, other user, other version
     ├── MessageTooLarge    .size, .limit
     ├── EncodeError        the codec's own error is the __cause__
@@ -88,12 +89,25 @@ class Evicted(AioshmError):
     """The writer went on without this reader; it gets no further message."""
 
 
+class Gap(AioshmError):
+    """Messages that this reader can no longer get; the next call goes on after them.
+
+    Attributes:
+        first, last: their numbers, counted from the writer's first message.
+    """
+
+    def __init__(self, message: str, *, first: int = -1, last: int = -1) -> None:
+        super().__init__(message)
+        self.first = first
+        self.last = last
+
+
 class AdmissionRefused(AioshmError):
     """The writer did not let this reader in; the message says why."""
 
 
 class MessageTooLarge(AioshmError):
-    """A message does not fit a slot of the ring.
+    """A message is larger than the queue can take.
 
     Attributes:
         size: bytes the message needs.

@@ -9,8 +9,7 @@ from typing import Any, Literal, NoReturn, Self
 
 from aioshm.codec import Codec, PickleCodec
 from aioshm.ends.end import End
-from aioshm.ends.reader import ReaderEnd
-from aioshm.ends.writer import WriterEnd
+from aioshm.ends.overflowing import OverflowingReader, OverflowingWriter
 from aioshm.errors import WrongEnd
 from aioshm.handle import Handle
 from aioshm.waiting import Backoff
@@ -41,6 +40,7 @@ class MessageQueue(End):
         local_reader_ranks: Sequence[int] | None = None,
         max_chunk_bytes: int = 2 * MIB,
         max_chunks: int = 8,
+        max_overflow_bytes: int = 256 * MIB,
         codec: Codec = PickleCodec(),
         backoff: Backoff = Backoff(),
         on_reader_death: Literal["raise", "evict"] = "raise",
@@ -55,9 +55,12 @@ class MessageQueue(End):
         Args:
             n_reader: how many readers there will be.
             local_reader_ranks: their ranks; None counts from 0.
-            max_chunk_bytes: bytes of the largest message, encoded. Default 2 MiB.
+            max_chunk_bytes: bytes of the largest message, encoded, that goes through the
+                ring; larger ones go over a socket. Default 2 MiB.
             max_chunks: messages of that size that fit the ring, at least 2; smaller ones
                 take only the room they need. Default 8. All the memory is taken at once.
+            max_overflow_bytes: bytes of such larger messages that may be unread by some
+                reader; beyond it the writer waits. Default 256 MiB.
             codec: how objects become bytes; it is pickled into the handle.
             backoff: how this end waits.
             on_reader_death: ``"raise"`` makes every enqueue raise `ReaderDied` until the
@@ -79,6 +82,7 @@ class MessageQueue(End):
         for what, value, least in (
             ("max_chunk_bytes", max_chunk_bytes, 1),
             ("max_chunks", max_chunks, 2),
+            ("max_overflow_bytes", max_overflow_bytes, 0),
         ):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{what}={value!r} where a whole number was expected")
@@ -107,6 +111,7 @@ class MessageQueue(End):
             ranks,
             max_chunk_bytes=max_chunk_bytes,
             max_chunks=max_chunks,
+            max_overflow_bytes=max_overflow_bytes,
             codec=codec,
             codec_pickle=pickle.dumps(codec),
             backoff=backoff,
@@ -164,7 +169,7 @@ def _ranks(n_reader: int, ranks: Sequence[int] | None) -> list[int]:
     return list(ranks)
 
 
-class Writer(WriterEnd, MessageQueue):
+class Writer(OverflowingWriter, MessageQueue):
     """The writing end of a queue."""
 
     def export_handle(self) -> Handle:
@@ -198,7 +203,7 @@ class Writer(WriterEnd, MessageQueue):
         raise WrongEnd(f"{call} belongs to the readers, and this is the {self._who}")
 
 
-class Reader(ReaderEnd, MessageQueue):
+class Reader(OverflowingReader, MessageQueue):
     """The reading end of a queue."""
 
     async def broadcast_object(self, obj: Any = None, timeout: float | None = None) -> Any:

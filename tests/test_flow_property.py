@@ -253,7 +253,7 @@ class Flow(RuleBasedStateMachine):
         assert self.sender.messages <= MAX_MESSAGES
         assert self.sender.nbytes <= MAX_BYTES
         for reader in self.alive:
-            assert self.sender.consumed(reader.number) <= reader.next
+            assert self.sender.behind(reader.number) >= len(self.messages) - reader.next
 
     @invariant()
     def honest(self) -> None:

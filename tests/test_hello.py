@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +27,10 @@ WELCOME = Welcome(
 )
 
 words = st.integers(0, 2**64 - 1)
-welcomes = st.builds(Welcome, **{field.name: words for field in dataclasses.fields(Welcome)})
+fields: dict[str, st.SearchStrategy[Any]] = {f.name: words for f in dataclasses.fields(Welcome)}
+fields["key"] = st.binary(min_size=32, max_size=32)
+fields["overflow"] = st.text("abcXYZ0189-_.", max_size=255)
+welcomes = st.builds(Welcome, **fields)
 
 
 # -- hello ---------------------------------------------------------------------------

@@ -31,6 +31,7 @@ PUBLIC = [
     "EncodeError",
     "Evicted",
     "ForkedQueue",
+    "Gap",
     "Handle",
     "MessageQueue",
     "MessageTooLarge",

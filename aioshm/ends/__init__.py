@@ -2,6 +2,8 @@
 
 ::
 
+    overflowing.py   both, with messages larger than the ring's chunks
+      │  │  └── overflow_writer.py, overflow_reader.py   marker in the ring, body elsewhere
     writer.py   WriterEnd: enqueue, roster, policy       reader.py   ReaderEnd: dequeue
       │  │  │                                              │  │
       │  │  ├── roster.py     who has which rank and slot  │  │

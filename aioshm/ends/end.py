@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
+import weakref
 from abc import abstractmethod
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -30,7 +32,7 @@ TURN_EVERY = 64
 
 
 class Link(Protocol):
-    """What an end asks of its half of the link."""
+    """What an end asks of its half of the link, and of its socket for large messages."""
 
     def close(self) -> None:
         """Hang up without a goodbye."""
@@ -40,6 +42,7 @@ class End:
     """One end of a queue; `WriterEnd` and `ReaderEnd` are the two."""
 
     _link: Link
+    _overflow: Link | None = None
 
     def __init__(self, handle: Handle, codec: Codec, backoff: Backoff) -> None:
         self._handle = handle
@@ -174,17 +177,27 @@ class End:
         this end get QueueShutDown.
 
         Args:
-            timeout: seconds to wait for bodies on their way to readers. Messages in the
-                ring need no waiting.
+            timeout: seconds to wait until large messages, which do not lie in the ring, were
+                read; a reader that gets one no more raises `Gap`. Messages in the ring need
+                no waiting.
+
+        Cancelling it closes at once.
         """
         if self._loop is not None or self._forked:
             self._bind()
-        self._close()
-
-    def _close(self) -> None:
-        if self._closed or self._forked:
+        if self._closed:
             return
         self._closed, self._open = True, False
+        try:
+            self._changed()
+            await self._drain(timeout)
+        finally:
+            self._close()
+
+    async def _drain(self, timeout: float) -> None:
+        """Wait for what would be lost if this end let go now."""
+
+    def _close(self) -> None:
         self._waiter.stop()
         self._leave()
         self._changed()
@@ -213,7 +226,9 @@ class End:
     def _drop(self) -> None:
         """Let go without a goodbye: to the peers this is a death."""
         link, waiter, loop = self._link, self._waiter, self._loop
-        items: list[Doorbell | Segment] = [*self._bells, *self._segments]
+        items: list[Link] = [*self._bells, *self._segments]
+        if self._overflow is not None:
+            items.append(self._overflow)
 
         def let_go() -> None:
             waiter.stop()
@@ -230,3 +245,15 @@ class End:
 
 def _never() -> bool:
     return False
+
+
+def weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Give a call that does not keep the method's object alive, and then does nothing."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            alive()
+
+    return call

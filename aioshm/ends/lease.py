@@ -13,10 +13,12 @@ mapping's reference count tells.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+from aioshm.codec import Buffer
 from aioshm.shm.layout import OBJECT
 from aioshm.shm.segment import Segment
 
@@ -31,7 +33,7 @@ class Window:
 
     def __init__(self, segment: Segment, where: Sequence[slice]) -> None:
         self._segment = segment
-        self._holders = segment.holders()
+        self._holders = self._count()
         whole = memoryview(segment.raw)
         self.views = tuple(whole[part] for part in where)
         whole.release()
@@ -44,7 +46,26 @@ class Window:
                 view.release()
             except BufferError:
                 alone = False
-        return alone and self._segment.holders() <= self._holders
+        return alone and self._count() <= self._holders
+
+    def _count(self) -> int:
+        return self._segment.holders()
+
+
+class BodyWindow(Window):
+    """The same over a message that came another way, in memory of its own.
+
+    Its views could outlive the lease and do no harm; they are treated alike, so that a
+    program does not depend on which messages fit the ring.
+    """
+
+    def __init__(self, frames: Sequence[Buffer]) -> None:
+        self._frames = frames
+        self._holders = self._count()
+        self.views = tuple(memoryview(frame).toreadonly() for frame in frames)
+
+    def _count(self) -> int:
+        return sum(sys.getrefcount(frame) for frame in self._frames)
 
 
 class WriteLease:
@@ -116,7 +137,7 @@ class ReadLease:
 
     def __init__(
         self,
-        borrow: Callable[[], Awaitable[tuple[Segment, int, list[slice]]]],
+        borrow: Callable[[], Awaitable[tuple[int, Window]]],
         decode: Callable[[Sequence[memoryview]], Any],
         consume: Callable[[], None],
         leave: Callable[[], None],
@@ -149,8 +170,7 @@ class ReadLease:
     async def __aenter__(self) -> ReadLease:
         if self._window is not None:
             raise RuntimeError("this lease is in use; call acquire_read for another")
-        segment, self._kind, where = await self._borrow()
-        self._window = Window(segment, where)
+        self._kind, self._window = await self._borrow()
         return self
 
     async def __aexit__(

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Self
 
 from aioshm.codec import Buffer
 from aioshm.ends.end import TURN_EVERY, End
-from aioshm.ends.lease import ReadLease
+from aioshm.ends.lease import ReadLease, Window
 from aioshm.ends.stats import ReaderStats, WaitStats
 from aioshm.errors import (
     AdmissionRefused,
@@ -27,10 +27,10 @@ from aioshm.handle import Handle
 from aioshm.links.hello import Welcome
 from aioshm.links.local_client import LocalClient
 from aioshm.shm.doorbell import Doorbell
-from aioshm.shm.layout import OBJECT, Layout
+from aioshm.shm.layout import OBJECT, RAW, Layout
 from aioshm.shm.ring import Record, RingReader
 from aioshm.shm.segment import Segment
-from aioshm.waiting import Backoff, turn
+from aioshm.waiting import Backoff, Parking, turn
 
 logger = logging.getLogger("aioshm")
 
@@ -110,12 +110,15 @@ class ReaderEnd(End):
         if welcome.ready:
             self.ready()
 
+    def _parking(self) -> Parking:
+        assert self._ring is not None
+        return self._ring
+
     def ready(self) -> None:
         """All readers have joined; called by the link."""
-        assert self._ring is not None
         # Parking begins with reading: the writer may write as soon as all have joined, and
         # until this very call a message would end each sleep and still not be read.
-        self._waiter.start(self._bells[0], self._ring)
+        self._waiter.start(self._bells[0], self._parking())
         self._ready = self._open = True
         self._changed()
 
@@ -156,6 +159,8 @@ class ReaderEnd(End):
             QueueShutDown: the writer (or this reader) closed, and all was read.
             WriterDied: the writer died, and all it had written was read.
             Evicted: the writer went on without this reader.
+            Gap: the writer ended with a large message still on its way; the next call goes
+                on after it.
             DecodeError: the codec could not take the message; just that one is consumed.
             AdmissionRefused: the writer did not let this reader in.
             SegmentError: the shared memory is not what it should be.
@@ -177,12 +182,13 @@ class ReaderEnd(End):
                 if ring.owed:
                     self._pay()
                 kind, frames = record
-                if kind != OBJECT:
+                if kind == OBJECT:
+                    try:
+                        return self._decode_frames(frames)
+                    except Exception as error:
+                        self._raise_decode(error)
+                if kind == RAW:
                     return frames[0]
-                try:
-                    return self._decode_frames(frames)
-                except Exception as error:
-                    self._raise_decode(error)
         return self._decode(await self._dequeue_later(timeout))
 
     async def _dequeue_later(self, timeout: float | None) -> Record:
@@ -196,7 +202,7 @@ class ReaderEnd(End):
 
         Raises:
             QueueEmpty: there is none, not all have joined, or other tasks wait.
-            QueueShutDown, WriterDied, Evicted, DecodeError, AdmissionRefused,
+            QueueShutDown, WriterDied, Evicted, Gap, DecodeError, AdmissionRefused,
             SegmentError: as `dequeue`.
         """
         self._bind_nowait()
@@ -293,14 +299,13 @@ class ReaderEnd(End):
             BufferError: views of the buffers are alive when the block is left; the message
                 is still the next.
             Evicted: the writer went on meanwhile; what was read may be torn.
-            TimeoutError, QueueShutDown, WriterDied, AdmissionRefused, SegmentError: as
+            TimeoutError, QueueShutDown, WriterDied, Gap, AdmissionRefused, SegmentError: as
             `dequeue`.
         """
 
-        async def borrow() -> tuple[Segment, int, list[slice]]:
+        async def borrow() -> tuple[int, Window]:
             self._bind()
-            kind, where = await self._waiter.wait(self._try_borrow, timeout, self._late, hold=True)
-            return self._segments[0], kind, where
+            return await self._waiter.wait(self._try_lease, timeout, self._late, hold=True)
 
         return ReadLease(borrow, self._decode_borrowed, self._consume, self._waiter.leave)
 
@@ -313,6 +318,10 @@ class ReaderEnd(End):
             if self._ring is not None and not self._closed:
                 self._ring.check()
             raise
+
+    def _try_lease(self) -> tuple[int, Window] | None:
+        found = self._try_borrow()
+        return None if found is None else (found[0], Window(self._segments[0], found[1]))
 
     def _consume(self) -> None:
         if self._ring is not None and not self._closed:

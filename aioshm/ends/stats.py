@@ -40,6 +40,23 @@ class PeerStats:
 
 
 @dataclass(frozen=True)
+class OverflowStats:
+    """The writer's counts of messages that did not fit the ring.
+
+    Attributes:
+        messages: how many were written.
+        waiting: how many of them some reader has not consumed.
+        nbytes: bytes of those.
+        breaches: peers that broke the protocol, and were ignored from then on.
+    """
+
+    messages: int
+    waiting: int
+    nbytes: int
+    breaches: int
+
+
+@dataclass(frozen=True)
 class WriterStats:
     """The writer's counts.
 
@@ -51,6 +68,7 @@ class WriterStats:
         readers: the live readers, by rank.
         dead: ranks whose reader died and whose fate is undecided.
         waits: how the writer waited.
+        overflow: messages that did not fit the ring.
     """
 
     messages: int
@@ -60,6 +78,7 @@ class WriterStats:
     readers: tuple[PeerStats, ...]
     dead: tuple[int, ...]
     waits: WaitStats
+    overflow: OverflowStats = OverflowStats(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)

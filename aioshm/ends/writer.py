@@ -16,7 +16,14 @@ from aioshm.ends.lease import WriteLease
 from aioshm.ends.patience import Patience, Warnings, slowest
 from aioshm.ends.roster import Member, Roster
 from aioshm.ends.stats import PeerStats, WriterStats
-from aioshm.errors import AdmissionRefused, EncodeError, QueueFull, QueueShutDown, ReaderDied
+from aioshm.errors import (
+    AdmissionRefused,
+    EncodeError,
+    MessageTooLarge,
+    QueueFull,
+    QueueShutDown,
+    ReaderDied,
+)
 from aioshm.handle import Handle
 from aioshm.links import hello
 from aioshm.links.connection import Connection
@@ -25,7 +32,7 @@ from aioshm.shm.doorbell import Doorbell
 from aioshm.shm.layout import Layout
 from aioshm.shm.ring import RingWriter
 from aioshm.shm.segment import Segment
-from aioshm.waiting import Backoff, turn
+from aioshm.waiting import Backoff, Parking, turn
 
 logger = logging.getLogger("aioshm")
 
@@ -148,10 +155,13 @@ class WriterEnd(End):
         if not self._ready and self._roster.complete():
             self._ready = True
             # Not before: until all have joined there is nothing in the ring to park at.
-            self._waiter.start(self._bell, self._ring)
+            self._waiter.start(self._bell, self._parking())
             self._server.broadcast(hello.READY)
         self._open = self._ready and not self._closed and not self._roster.dead
         self._changed()
+
+    def _parking(self) -> Parking:
+        return self._ring
 
     def departed(self, connection: Connection, *, goodbye: bool) -> None:
         """A reader's link ended; called by the link."""
@@ -232,7 +242,7 @@ class WriterEnd(End):
         Raises:
             TimeoutError: there was no room in time; nothing was written.
             EncodeError: the codec could not take the object.
-            MessageTooLarge: it does not fit the ring.
+            MessageTooLarge: it has more bytes than max_overflow_bytes.
             ReaderDied: a reader died, and ``on_reader_death`` is ``"raise"``.
             QueueShutDown: this writer was closed.
 
@@ -243,17 +253,20 @@ class WriterEnd(End):
         except Exception as error:
             self._raise_encode(obj, error)
         self._calls = calls = self._calls + 1
-        if (
-            self._open
-            and calls % TURN_EVERY
-            and not self._waiter.length
-            and get_ident() == self._thread
-            and self._runs()
-            and self._ring.try_write(frames)
-        ):
-            if self._ring.owed:
-                self._pay()
-            return
+        try:
+            if (
+                self._open
+                and calls % TURN_EVERY
+                and not self._waiter.length
+                and get_ident() == self._thread
+                and self._runs()
+                and self._ring.try_write(frames)
+            ):
+                if self._ring.owed:
+                    self._pay()
+                return
+        except MessageTooLarge:
+            pass  # for the ring; the other attempts know another way
         await self._enqueue_later(frames, timeout)
 
     async def _enqueue_later(self, frames: Sequence[Buffer], timeout: float | None) -> None:
@@ -338,7 +351,8 @@ class WriterEnd(End):
         Raises:
             BufferError: views of the buffer are alive when the block is left.
             ValueError: a negative size.
-            TimeoutError, MessageTooLarge, ReaderDied, QueueShutDown: as `enqueue`.
+            MessageTooLarge: more than max_chunk_bytes; only `enqueue` takes more.
+            TimeoutError, ReaderDied, QueueShutDown: as `enqueue`.
         """
         if nbytes < 0:
             raise ValueError(f"acquire_write: {nbytes} bytes where 0 or more were expected")

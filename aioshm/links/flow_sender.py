@@ -153,9 +153,9 @@ class Sender:
             self._unroute(peer)
             self._trim()
 
-    def consumed(self, number: int) -> int:
-        """The first message that a reader has not consumed."""
-        return self._peers[number].consumed
+    def behind(self, number: int) -> int:
+        """Messages that a reader has not consumed."""
+        return self._window.next - self._peers[number].consumed
 
     def lost(self, route: bytes) -> None:
         """A connection is gone: send nothing there; its reader will make another."""

@@ -19,12 +19,12 @@ import hmac
 import struct
 from dataclasses import astuple, dataclass
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 LARGEST = 4096
 
 _MAGIC = b"aioshm\r\n"
 _HELLO = struct.Struct("!8sIqI32s")
-_WELCOME = struct.Struct("!9Q")
+_WELCOME = struct.Struct("!10Q32sB")
 
 WELCOME = b"W"
 REFUSED = b"X"
@@ -51,6 +51,9 @@ class Welcome:
         position, number: where it starts, in bytes and in messages.
         ready: 1 if all readers have joined before.
         pid: the writer's process id.
+        peer, key: what this reader calls itself where large messages come from, and the
+            secret of 32 bytes that shows it.
+        overflow: the name of the socket for them, in the folder of the link.
     """
 
     payload: int
@@ -62,6 +65,9 @@ class Welcome:
     number: int
     ready: int
     pid: int
+    peer: int = 0
+    key: bytes = bytes(32)
+    overflow: str = ""
 
 
 def pack_hello(rank: int, pid: int, token: bytes) -> bytes:
@@ -97,14 +103,20 @@ def unpack_hello(packet: bytes, token: bytes) -> Hello | str | None:
 
 def pack_welcome(welcome: Welcome) -> bytes:
     """Build the packet that lets a reader in."""
-    return WELCOME + _WELCOME.pack(*astuple(welcome))
+    *fixed, overflow = astuple(welcome)
+    return b"".join((WELCOME, _WELCOME.pack(*fixed, len(overflow)), overflow.encode("ascii")))
 
 
 def unpack_welcome(packet: bytes) -> Welcome | None:
     """Read the packet that lets a reader in; None if it is not one."""
-    if packet[:1] != WELCOME or len(packet) != 1 + _WELCOME.size:
+    if packet[:1] != WELCOME or len(packet) < 1 + _WELCOME.size:
         return None
-    return Welcome(*_WELCOME.unpack(packet[1:]))
+    *fixed, length = _WELCOME.unpack_from(packet, 1)
+    overflow = packet[1 + _WELCOME.size :]
+    if len(overflow) != length or not overflow.isascii():
+        return None
+    values = (*fixed, overflow.decode())
+    return Welcome(*values)
 
 
 def pack_refusal(reason: str) -> bytes:

@@ -70,6 +70,10 @@ LENGTH = struct.Struct("=Q")
 PADDING = 1
 OBJECT = 2
 RAW = 3
+OVERFLOW = 4
+
+MARKER = struct.Struct("=QQ")
+"""What stands in the ring for a message that does not fit it: sequence among such, bytes."""
 
 SMALLEST_FRAME = 4096
 """Bytes of the smallest frame that a slot reckons with, for its frame table."""
@@ -131,6 +135,10 @@ class Layout:
     def capacity(self) -> int:
         """Bytes of the ring."""
         return self.slot * self.chunks
+
+    def fits(self, lengths: list[int]) -> bool:
+        """Tell whether a message with frames of these lengths can go through the ring."""
+        return sum(lengths) <= self.payload and record_size(lengths) <= self.slot
 
     @property
     def records(self) -> int:

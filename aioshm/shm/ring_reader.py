@@ -11,6 +11,7 @@ from aioshm.shm.layout import (
     CLOSED,
     HEADER,
     OBJECT,
+    OVERFLOW,
     PADDING,
     RAW,
     WAKE_AT,
@@ -23,7 +24,7 @@ from aioshm.shm.record import Buffer, locate
 from aioshm.shm.segment import Segment
 
 Record = tuple[int, Sequence[Buffer]]
-"""The kind of a message (OBJECT or RAW) and its frames, in memory of their own."""
+"""The kind of a message (OBJECT, RAW, OVERFLOW) and its frames, in memory of their own."""
 
 
 class RingReader:
@@ -67,6 +68,8 @@ class RingReader:
     def try_read(self) -> Record | None:
         """Copy the next message out and free its place; None if there is none.
 
+        A marker (OVERFLOW) is copied out but stays, until `release` frees its place.
+
         Raises:
             Evicted: the writer went on without this reader; the copy is thrown away.
             SegmentError: there is no record where one was published.
@@ -93,6 +96,10 @@ class RingReader:
             frames = [raw[first]]
             frames += [bytearray(memoryview(raw)[other]) for other in others]
             number = self._number
+            if kind == OVERFLOW:
+                self._borrowed = end
+                self._look_again()
+                return kind, frames
         self._free(end)
         self.number = number + 1
         return kind, frames
@@ -148,6 +155,14 @@ class RingReader:
         # Last, so that after an interrupt above the next store still crosses.
         self._told = end
 
+    def _look_again(self) -> None:
+        """Make sure that what was just copied was not being overwritten."""
+        fence_loads()  # EVICT
+        if load(self._evicted, self._slot) or load(self._words, CLAIM) > (
+            self.position + self._capacity
+        ):
+            self._lost()
+
     def _look_for_written(self) -> bool:
         if load(self._evicted, self._slot):
             self._lost()
@@ -170,7 +185,7 @@ class RingReader:
                 if (meta, length) == (1 << 4 | PADDING, 0) and end < self._written:
                     position = end
                     continue
-                if kind in (OBJECT, RAW):
+                if kind in (OBJECT, RAW, OVERFLOW):
                     where = locate(self._raw, at, size, meta >> 4, length)
             if where is None:
                 self._no_record(

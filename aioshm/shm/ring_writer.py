@@ -10,7 +10,9 @@ from aioshm.shm.layout import (
     CLAIM,
     CLOSED,
     HEADER,
+    MARKER,
     OBJECT,
+    OVERFLOW,
     PADDING,
     RAW,
     WAKE_AT,
@@ -126,6 +128,23 @@ class RingWriter:
         position, at = self._claimed
         size = record_size([nbytes])
         HEADER.pack_into(self._raw, at, position, size >> 6, 1 << 4 | RAW, self.number, nbytes)
+        self._publish(position + size)
+
+    def has_room_for_marker(self) -> bool:
+        """Tell whether `write_marker` can be called now."""
+        return self._find_room(record_size([MARKER.size])) is not None
+
+    def write_marker(self, sequence: int, nbytes: int) -> None:
+        """Write what stands for a message whose body comes another way.
+
+        There must be room: a marker is all or nothing with its body, so the caller looked.
+        """
+        size = record_size([MARKER.size])
+        room = self._find_room(size)
+        assert room is not None
+        position, at = room
+        frames = [MARKER.pack(sequence, nbytes)]
+        fill(self._raw, at, position, size, OVERFLOW, self.number, frames)
         self._publish(position + size)
 
     def _find_room(self, size: int) -> tuple[int, int] | None:
