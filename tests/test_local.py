@@ -117,12 +117,12 @@ async def test_a_taken_rank_is_refused_with_the_hosts_reason() -> None:
 async def test_another_version_is_refused_and_told_both(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeHost() as host:
         with monkeypatch.context() as patch:
-            patch.setattr(hello, "WIRE_VERSION", 2)
+            patch.setattr(hello, "WIRE_VERSION", 3)
             guest = FakeGuest(host.server.path)
         with guest:
             error = await guest.start().answer()
             assert isinstance(error, AdmissionRefused)
-            assert "version 2, the writer's version 1" in str(error)
+            assert "version 3, the writer's version 2" in str(error)
 
 
 async def test_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
