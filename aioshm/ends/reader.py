@@ -210,7 +210,7 @@ class ReaderEnd(End):
             raise QueueEmpty(f"{self._who}: other tasks wait to read, or hold a lease")
         record = self._try_read()
         if record is None:
-            raise QueueEmpty(f"{self._who}: nothing to read now")
+            raise QueueEmpty(f"{self._who}: nothing to read now, or not all of it")
         return self._decode(record)
 
     def __aiter__(self) -> Self:
