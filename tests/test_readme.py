@@ -77,6 +77,14 @@ async def test_a_handle_travels_as_a_string(monkeypatch: pytest.MonkeyPatch) -> 
     await scope["queue"].aclose()
 
 
+async def test_a_queue_for_large_messages() -> None:
+    queue = (await run("large"))["queue"]
+    async with queue, MessageQueue.create_from_handle(queue.handle, 0) as reader:
+        await queue.enqueue(bytes(1 << 20), timeout=HANG)
+        assert await reader.dequeue(HANG) == bytes(1 << 20)
+        assert queue.stats().overflow.messages == 1
+
+
 async def test_the_calls_of_a_writer(capsys: pytest.CaptureFixture[str]) -> None:
     async with MessageQueue.create(n_reader=2) as queue:
         with Child(read_all, queue.handle, 0) as a, Child(read_all, queue.handle, 1) as b:

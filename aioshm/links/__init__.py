@@ -8,4 +8,7 @@
       │  └──────────── connection.py ────────────┼──┘      a socket and a pidfd in a loop
       └─────────────── folder.py ────────────────┘         where the sockets live
                        forks.py                            what a forked child lets go of
+
+    remote.py  Router, Dealer: ZeroMQ's sockets in a loop
+      └─────── flow.py   order, bounds and resumption of what they carry: no I/O
 """
