@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import weakref
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aioshm import DecodeError, MessageQueue, MessageTooLarge, QueueFull
+from aioshm import AioshmError, DecodeError, MessageQueue, MessageTooLarge, QueueFull
 from aioshm.links.flow import PIECE
 from aioshm.links.folder import folder
 from tests.helpers import HANG, Child, Pipe, descriptors, pair, until
@@ -335,3 +336,33 @@ async def test_nothing_waits_for_large_messages_that_were_read() -> None:
         assert await reader.dequeue(HANG) == bytes(5000)
         await until(lambda: not writer.stats().overflow.waiting)
         await writer.aclose(timeout=0)
+
+
+async def test_with_no_descriptors_left_a_large_message_fails_and_the_process_lives() -> None:
+    writer, reader = await pair(max_chunk_bytes=1000)
+    async with writer, reader:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        few = len(descriptors()) + 10
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+        try:
+            with pytest.raises(AioshmError, match="cannot listen.*descriptors are needed"):
+                await writer.enqueue(bytes(5000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await writer.enqueue(bytes(5000))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+        try:
+            with pytest.raises(AioshmError, match="cannot connect.*descriptors are needed"):
+                await reader.dequeue(HANG)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await reader.dequeue(HANG) == bytes(5000)
+
+
+async def test_a_new_queue_sweeps_dead_sockets_and_leaves_live_ones() -> None:
+    writer, reader = await pair(max_chunk_bytes=1000)
+    async with writer, reader:
+        await writer.enqueue(bytes(5000))
+        async with MessageQueue.create():
+            assert Path(f"{writer.handle.path}.overflow").exists()
+        assert await reader.dequeue(HANG) == bytes(5000)

@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from aioshm.codec import Buffer
-from aioshm.errors import AdmissionRefused, Gap
+from aioshm.errors import AdmissionRefused, AioshmError, Gap
 from aioshm.links.connection import credentials
 from aioshm.links.flow import Receiver
 from aioshm.links.folder import address
@@ -124,7 +124,13 @@ class OverflowReader:
             session = secrets.randbits(64)
             flow = Receiver(self._number, self._key, session, sequence)
             loop = asyncio.get_running_loop()
-            self._dealer = Dealer(loop, flow, self._path, self._heard)
+            try:
+                self._dealer = Dealer(loop, flow, self._path, self._heard)
+            except OSError as error:
+                raise AioshmError(
+                    f"{who} cannot connect to {self._path}, where large messages come from: "
+                    f"{error.strerror}; raise the limit and read again"
+                ) from error
             self._flow = flow
         else:
             self._flow = Receiver(self._number, self._key, 0, sequence)

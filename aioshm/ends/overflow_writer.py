@@ -13,6 +13,7 @@ name is fixed from the start, and every admission carries it, a number and a key
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Collection, Sequence
 
@@ -21,10 +22,11 @@ from aioshm.ends.roster import Member
 from aioshm.ends.stats import OverflowStats
 from aioshm.errors import AioshmError, MessageTooLarge
 from aioshm.links.flow import Sender, cut
-from aioshm.links.remote import Router, snapshot
+from aioshm.links.remote import Router, need_descriptors, snapshot
 from aioshm.shm.ring import RingWriter
 
 _MOST_MESSAGES = 1 << 14
+_SPARE_DESCRIPTORS = 8
 
 
 class OverflowWriter:
@@ -77,7 +79,7 @@ class OverflowWriter:
 
         Raises:
             MessageTooLarge: it is larger than all that may be on its way.
-            AioshmError: the socket could not be made.
+            AioshmError: the socket could not be made, or the readers not connect.
         """
         self._lacks = None
         limit = self._flow.max_bytes
@@ -93,7 +95,7 @@ class OverflowWriter:
         if not self._flow.has_room(nbytes):
             self._lacks = nbytes
             return False
-        router = self._router or self._listen()
+        router = self._listen()
         sequence = self._flow.append(cut(frames, snapshot), nbytes)
         position = self._ring.position
         try:
@@ -113,11 +115,15 @@ class OverflowWriter:
     def _listen(self) -> Router:
         loop, backlog = asyncio.get_running_loop(), 2 * len(self._numbers) + 16
         try:
-            self._router = Router(loop, self._flow, self._path, backlog, self._heard)
+            if self._flow.unconnected:
+                need_descriptors(self._flow.unconnected + _SPARE_DESCRIPTORS)
+            if self._router is None:
+                self._router = Router(loop, self._flow, self._path, backlog, self._heard)
         except OSError as error:
+            cure = "remove it" if error.errno == errno.EADDRINUSE else "raise the limit"
             raise AioshmError(
                 f"{self._who} cannot listen at {self._path}, where large messages come from: "
-                f"{error.strerror or error}; if somebody else took the path, remove it"
+                f"{error.strerror}; {cure}"
             ) from error
         return self._router
 

@@ -153,6 +153,11 @@ class Sender:
             self._unroute(peer)
             self._trim()
 
+    @property
+    def unconnected(self) -> int:
+        """Readers that have no connection now."""
+        return sum(peer.route is None for peer in self._peers.values())
+
     def behind(self, number: int) -> int:
         """Messages that a reader has not consumed."""
         return self._window.next - self._peers[number].consumed

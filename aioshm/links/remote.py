@@ -18,6 +18,8 @@ more for it; and it gives way to the loop after some pieces and calls itself aga
   count of references; pyzmq would hold the caller's buffer instead, in a thread of its own.
 * IMMEDIATE keeps a DEALER from queueing for a connection that is not there, so what was
   meant for an old one never comes ahead of the HELLO on the new one.
+* Where no descriptor is left, libzmq does not fail but ends the process (its accept() on a Unix
+  socket, and its signals). So we look first (`need_descriptors`).
 * The writer binds by itself and hands libzmq the listening descriptor (USE_FD): libzmq's own
   bind would take a path over from whoever has it, and remove it when it closes.
 """
@@ -29,6 +31,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -46,11 +49,23 @@ logger = logging.getLogger("aioshm")
 
 _AT_ONCE = 8
 _CONNECT_AGAIN = 0.1
+_DESCRIPTORS = 24
 
 
 def snapshot(piece: Buffer) -> Any:
     """Copy a piece into memory of libzmq's, which any number of sends share."""
     return zmq.Frame(piece, copy=True)
+
+
+def need_descriptors(count: int) -> None:
+    """Make sure that this process may open so many more descriptors.
+
+    Raises:
+        OSError: it may not (EMFILE).
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and len(os.listdir("/proc/self/fd")) + count > most:
+        raise OSError(errno.EMFILE, f"{count} descriptors are needed, of {most} (ulimit -n)")
 
 
 class _Shell:
@@ -74,6 +89,7 @@ class _Shell:
         self._changed = changed
         self._due = self._closed = False
         self._endpoint = ""
+        need_descriptors(_DESCRIPTORS)
         self._context = zmq.Context()
         try:
             self._socket = self._context.socket(kind)
@@ -215,7 +231,7 @@ class Router(_Shell):
         route, *rest = (part.bytes for part in parts)
         found = self._flow.received(route, rest)
         if found is not None:
-            logger.warning("ignoring a peer at %s: %s", self._path, found.reason)
+            logger.info("ignoring a peer at %s: %s", self._path, found.reason)
         return True
 
     def close(self) -> None:
@@ -234,6 +250,9 @@ class Dealer(_Shell):
         flow: hears what comes in, and says what is to be sent.
         path: where the writer listens.
         changed: called when something came in.
+
+    Raises:
+        OSError: no descriptor is left.
 
     Attributes:
         ended: nothing more will come: `end` was called, and all that was there was received.
