@@ -17,7 +17,7 @@ from aioshm import AioshmError, DecodeError, MessageQueue, MessageTooLarge, Queu
 from aioshm.links.flow import PIECE
 from aioshm.links.folder import folder
 from tests.helpers import HANG, Child, Pipe, descriptors, pair, until
-from tests.test_fork import in_forked_child
+from tests.trouble.forked import in_forked_child
 
 
 def sizes_around(*bounds: int) -> list[int]:

@@ -248,3 +248,33 @@ async def fill_and_wait(pipe: Pipe, after: float) -> None:
 def test_times_that_cannot_be_meant_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="seconds above 0, or None, were expected"):
         MessageQueue.create(evict_after=value)
+
+
+async def hold_large(pipe: Pipe, handle: Handle, rank: int) -> None:
+    """Join and never read; report what the first call then gives."""
+    async with MessageQueue.create_from_handle(handle, rank) as queue:
+        await queue.wait_until_ready(HANG)
+        pipe.send("ready")
+        await pipe.receive()
+        try:
+            await queue.dequeue(HANG)
+        except Evicted as error:
+            pipe.send(str(error))
+
+
+@WAITS
+async def test_who_holds_back_large_messages_is_evicted_too(backoff: Backoff) -> None:
+    async with slow_and_fast(hold_large, backoff=backoff, max_overflow_bytes=100_000) as (
+        queue,
+        slow,
+        _,
+    ):
+        assert await slow.receive() == "ready"
+        began = time.monotonic()
+        for number in range(6):
+            await queue.enqueue((number, bytes(30_000)), timeout=HANG)
+        assert AFTER <= time.monotonic() - began < LATE
+        assert [peer.rank for peer in queue.stats().readers] == [0]
+        slow.send("go on")
+        assert "evicted" in await slow.receive()
+        await slow.join()

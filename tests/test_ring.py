@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from aioshm import MessageTooLarge
-from aioshm.shm.layout import OBJECT, RAW, SMALLEST_FRAME, record_size
+from aioshm import Evicted, MessageTooLarge
+from aioshm.shm.layout import MARKER, OBJECT, OVERFLOW, RAW, SMALLEST_FRAME, record_size
 from aioshm.shm.record import Buffer
 from tests.rings import PAIRINGS, Ring, bodies
 
@@ -362,3 +362,46 @@ def test_a_message_may_be_borrowed_and_then_read(ring: Ring) -> None:
     reader.borrow()
     assert reader.try_read() == (OBJECT, [b"first"])
     assert reader.borrow() is None
+
+
+def test_a_marker_stays_until_it_is_released(ring: Ring) -> None:
+    reader = ring.join(0)
+    ring.writer.try_write([b"before"])
+    assert ring.writer.has_room_for_marker()
+    ring.writer.write_marker(7, 123456)
+    ring.writer.try_write([b"after"])
+    assert bodies(reader.try_read()) == [b"before"]
+    position = reader.position
+    for _ in range(3):
+        record = reader.try_read()
+        assert record is not None
+        assert (record[0], MARKER.unpack(record[1][0])) == (OVERFLOW, (7, 123456))
+        assert (reader.position, ring.cursor(0), reader.number) == (position, position, 1)
+    found = reader.borrow()
+    assert found is not None
+    assert found[0] == OVERFLOW
+    reader.release()
+    assert reader.number == 2
+    assert bodies(reader.try_read()) == [b"after"]
+
+
+def test_a_full_ring_has_no_room_for_a_marker_and_an_empty_one_has_anywhere(ring: Ring) -> None:
+    for start in range(0, ring.capacity, 64):
+        ring.restart(start)
+        reader = ring.join(0)
+        assert ring.writer.has_room_for_marker()
+        ring.writer.write_marker(start, 1)
+        record = reader.try_read()
+        assert record is not None
+        assert MARKER.unpack(record[1][0]) == (start, 1)
+        ring.fill()
+        assert not ring.writer.has_room_for_marker()
+
+
+def test_an_evicted_reader_is_not_given_a_marker(ring: Ring) -> None:
+    reader = ring.join(0)
+    ring.writer.write_marker(0, 1)
+    assert reader.try_read() is not None
+    ring.writer.evict(0)
+    with pytest.raises(Evicted):
+        reader.try_read()

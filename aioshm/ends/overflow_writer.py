@@ -159,6 +159,17 @@ class OverflowWriter:
         """Say what is on its way, if that is what keeps the writer waiting."""
         return None if self._lacks is None else self.unread()
 
+    def holding_back(self) -> dict[int, int]:
+        """Look at the readers that leave no room for the message last tried: slot to cursor."""
+        if self._lacks is None:
+            return self._ring.holding_back()
+        cursors, oldest = self._ring.cursors(), self._flow.messages
+        return {
+            member.slot: cursors[member.slot]
+            for member, number in self._numbers.items()
+            if self._flow.behind(number) == oldest
+        }
+
     def unread(self) -> str:
         """Say what is on its way, and to whom."""
         flow = self._flow

@@ -43,12 +43,9 @@ class OverflowingWriter(WriterEnd):
     def __init__(self, ranks: Sequence[int], *, max_overflow_bytes: int, **options: Any) -> None:
         super().__init__(ranks, **options)
         path = f"{self._server.path}.overflow"
-        self._overflow = OverflowWriter(
+        self._parking = self._overflow = OverflowWriter(
             self._who, path, self._ring, max_overflow_bytes, weakly(self._changed)
         )
-
-    def _parking(self) -> Parking:
-        return self._overflow
 
     # -- readers come and go -----------------------------------------------------------
 
@@ -77,14 +74,20 @@ class OverflowingWriter(WriterEnd):
         if self._layout.fits(lengths):
             self._overflow.stand_aside()
             return super()._try_write(frames)
-        if not self._check_ready() or not self._overflow.try_write(frames, sum(lengths)):
+        if not self._check_ready():
             return None
+        while not self._overflow.try_write(frames, sum(lengths)):
+            if not self._evict_stuck():
+                return None
         self._pay()
         return True
 
     def _try_claim(self, nbytes: int) -> slice | None:
         self._overflow.stand_aside()
         return super()._try_claim(nbytes)
+
+    def _holding_back(self) -> dict[int, int]:
+        return self._overflow.holding_back()
 
     # -- saying what is going on, leaving ----------------------------------------------
 
@@ -93,7 +96,13 @@ class OverflowingWriter(WriterEnd):
 
     def stats(self) -> WriterStats:
         """Give this end's counts, and how far behind each reader is."""
-        return replace(super().stats(), overflow=self._overflow.stats())
+        ring = self._ring
+        peers = () if self._closed else self._peers()
+        dead = tuple(self._roster.dead)
+        return WriterStats(
+            ring.number, ring.position, self._layout.capacity, self._rung, peers, dead,
+            self._wait_stats(), self._overflow.stats(),
+        )  # fmt: skip
 
     async def _drain(self, timeout: float) -> None:
         if self._overflow.drained():

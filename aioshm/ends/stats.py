@@ -78,7 +78,7 @@ class WriterStats:
     readers: tuple[PeerStats, ...]
     dead: tuple[int, ...]
     waits: WaitStats
-    overflow: OverflowStats = OverflowStats(0, 0, 0, 0)
+    overflow: OverflowStats
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from aioshm.ends.end import TURN_EVERY, End
 from aioshm.ends.lease import WriteLease
 from aioshm.ends.patience import Patience, Warnings, slowest
 from aioshm.ends.roster import Member, Roster
-from aioshm.ends.stats import PeerStats, WriterStats
+from aioshm.ends.stats import PeerStats
 from aioshm.errors import (
     AdmissionRefused,
     EncodeError,
@@ -86,6 +86,7 @@ class WriterEnd(End):
             control = Segment.create(f"aioshm-{name}-control", control_bytes, words=control_bytes)
             self._segments.append(control)
             self._ring = RingWriter(data, control, layout)
+            self._parking: Parking = self._ring
             data.seal(future_writes=True)
             control.seal(future_writes=False)
         except BaseException:
@@ -155,13 +156,10 @@ class WriterEnd(End):
         if not self._ready and self._roster.complete():
             self._ready = True
             # Not before: until all have joined there is nothing in the ring to park at.
-            self._waiter.start(self._bell, self._parking())
+            self._waiter.start(self._bell, self._parking)
             self._server.broadcast(hello.READY)
         self._open = self._ready and not self._closed and not self._roster.dead
         self._changed()
-
-    def _parking(self) -> Parking:
-        return self._ring
 
     def departed(self, connection: Connection, *, goodbye: bool) -> None:
         """A reader's link ended; called by the link."""
@@ -317,7 +315,7 @@ class WriterEnd(End):
         """Evict the readers that held this writer back for too long; tell if there were any."""
         if self._patience is None:
             return False
-        stuck = self._patience.lost_with(time.monotonic(), self._ring.holding_back())
+        stuck = self._patience.lost_with(time.monotonic(), self._holding_back())
         for slot in stuck:
             member = self._evict(self._roster.slots[slot].rank)
             logger.warning(
@@ -325,6 +323,9 @@ class WriterEnd(End):
                 "others go on", self._who, member.rank, member.pid, self._patience.seconds,
             )  # fmt: skip
         return bool(stuck)
+
+    def _holding_back(self) -> dict[int, int]:
+        return self._ring.holding_back()
 
     def _pay(self) -> None:
         """Ring the bells that are owed; each is struck off only once it rang."""
@@ -389,16 +390,6 @@ class WriterEnd(End):
 
     def _peers(self) -> tuple[PeerStats, ...]:
         return self._roster.peers(self._ring.cursors(), self._ring.position)
-
-    def stats(self) -> WriterStats:
-        """Give this end's counts, and how far behind each reader is."""
-        ring = self._ring
-        peers = () if self._closed else self._peers()
-        dead = tuple(self._roster.dead)
-        return WriterStats(
-            ring.number, ring.position, self._layout.capacity, self._rung, peers, dead,
-            self._wait_stats(),
-        )  # fmt: skip
 
     # -- leaving ------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from aioshm.shm.layout import (
     CLAIM,
     CLOSED,
     HEADER,
+    MARKER,
     OBJECT,
     OVERFLOW,
     PADDING,
@@ -185,7 +186,8 @@ class RingReader:
                 if (meta, length) == (1 << 4 | PADDING, 0) and end < self._written:
                     position = end
                     continue
-                if kind in (OBJECT, RAW, OVERFLOW):
+                marker = kind == OVERFLOW and (meta >> 4, length) == (1, MARKER.size)
+                if marker or kind in (OBJECT, RAW):
                     where = locate(self._raw, at, size, meta >> 4, length)
             if where is None:
                 self._no_record(

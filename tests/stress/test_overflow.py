@@ -1,6 +1,6 @@
 """Messages of all sizes to four readers, ring and overflow mixed: exact order, exact bytes.
 
-``--stress-scale 25`` makes it at least 10,000 messages and at most 8 GiB.
+``--stress-scale 25`` makes it 10,000 messages and at most 8 GiB.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ async def read(pipe: Pipe, handle: Handle, rank: int, chance: bool) -> None:
 async def test_sizes_from_0_to_64_mib_reach_four_readers(
     request: pytest.FixtureRequest, chance: bool
 ) -> None:
-    scale = float(request.config.getoption("--stress-scale", default=1))
+    scale = float(request.config.getoption("--stress-scale"))
     pool = random.Random(1).randbytes(1 << 20) * 66
     source = random.Random(99) if chance else None
     queue = MessageQueue.create(READERS, max_chunk_bytes=CHUNK, max_chunks=2)
