@@ -99,7 +99,7 @@ class RingReader:
             number = self._number
             if kind == OVERFLOW:
                 self._borrowed = end
-                self._look_again()
+                self.check()
                 return kind, frames
         self._free(end)
         self.number = number + 1
@@ -125,7 +125,7 @@ class RingReader:
         self.number = self._number + 1
 
     def check(self) -> None:
-        """Make sure that what `borrow` found has stood until now.
+        """Make sure that what was found at our position has stood until now.
 
         Raises:
             Evicted: the writer went on meanwhile; what was read from it may be torn.
@@ -155,14 +155,6 @@ class RingReader:
             self.owed = True
         # Last, so that after an interrupt above the next store still crosses.
         self._told = end
-
-    def _look_again(self) -> None:
-        """Make sure that what was just copied was not being overwritten."""
-        fence_loads()  # EVICT
-        if load(self._evicted, self._slot) or load(self._words, CLAIM) > (
-            self.position + self._capacity
-        ):
-            self._lost()
 
     def _look_for_written(self) -> bool:
         if load(self._evicted, self._slot):
@@ -215,11 +207,7 @@ class RingReader:
     def _no_record(self, found: str) -> NoReturn:
         # EVICT: what was just read may have been overwritten; only then is it no error
         # of the segment.
-        fence_loads()
-        if load(self._evicted, self._slot) or load(self._words, CLAIM) > (
-            self.position + self._capacity
-        ):
-            self._lost()
+        self.check()
         raise SegmentError(
             f"{self._who}: no record at position {self.position}: {found}; the memory is not what "
             "the writer wrote; make a new queue"
