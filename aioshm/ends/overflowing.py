@@ -26,7 +26,7 @@ from aioshm.links.connection import Connection
 from aioshm.links.hello import Welcome
 from aioshm.shm.layout import OBJECT, OVERFLOW
 from aioshm.shm.ring import Record
-from aioshm.waiting import Parking
+from aioshm.waiting import Parking, turn
 
 logger = logging.getLogger("aioshm")
 
@@ -68,6 +68,14 @@ class OverflowingWriter(WriterEnd):
         return member
 
     # -- writing -------------------------------------------------------------------------
+
+    async def _enqueue_later(self, frames: Sequence[Buffer], timeout: float | None) -> None:
+        if not self._layout.fits([len(frame) for frame in frames]):
+            self._bind()
+            # To copy a body takes as long as to send one. Without a turn for the pump before
+            # each, a writer would first fill the window and only then begin to send.
+            await turn()
+        await super()._enqueue_later(frames, timeout)
 
     def _try_write(self, frames: Sequence[Buffer]) -> bool | None:
         lengths = [len(frame) for frame in frames]

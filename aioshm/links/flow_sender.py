@@ -28,7 +28,7 @@ from aioshm.links.flow_wire import (
     writer_tag,
 )
 
-CREDIT = 8 << 20
+CREDIT = 16 << 20
 """Bytes that may be sent beyond what a reader granted: what a frozen one can tie up."""
 
 _REMEMBERED = 1024
