@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tests.stress.score import Score
 from tests.stress.steady import ReaderReport, WriterReport
+from tests.stress.witness import DONE
 from tests.stress.worker import Worker
 
 ENDS = ("writer", "readers")
@@ -32,7 +33,7 @@ async def finish(
         prompt: the ends that waited for nobody who was stopped or killed, so that a rescue
             of theirs is a failure.
     """
-    wrote: WriterReport = await writer.expect("wrote")
+    wrote: WriterReport = await writer.expect("wrote", moving=DONE)
     rescues, parks, reports = {"writer": wrote.rescues, "readers": 0}, wrote.parks, []
     for reader in readers:
         report: ReaderReport = await reader.expect("read")

@@ -155,6 +155,7 @@ async def rejoin(
                 continue
             worst = max(worst, time.monotonic() - began)
             lap += 1
+            witness.words[consumed(rank)] += 1
             report.following = queue.stats().messages
             try:
                 for _ in range(source.randrange(12)):

@@ -6,6 +6,7 @@ import pytest
 
 from tests.stress.cancels import READS, WRITES, StormReport, storm_read, storm_write
 from tests.stress.score import Score
+from tests.stress.witness import DONE, consumed
 from tests.stress.worker import Crew
 
 CANCELLED_WITHIN = 5.0
@@ -24,9 +25,9 @@ async def test_a_cancelled_call_did_nothing(call: str, crew: Crew, score: Score)
         writer = crew.start(storm_write, call, goal, f"{source.random()}")
         handle = await writer.expect("handle")
         reader = crew.start(storm_read, handle, call, goal, f"{source.random()}")
-        await reader.expect("enough")
+        await reader.expect("enough", moving=consumed(0))
         writer.send("stop")
-        wrote: StormReport = await writer.expect("stormed")
+        wrote: StormReport = await writer.expect("stormed", moving=DONE)
         read: StormReport = await reader.expect("stormed")
         for what in read.wrong:
             score.fail(what)

@@ -9,6 +9,7 @@ import pytest
 from tests.stress.cycles import CycleReport, alone, guest, host
 from tests.stress.score import Score
 from tests.stress.test_cancels import CANCELS
+from tests.stress.witness import consumed
 from tests.stress.worker import Crew
 
 CYCLE_WITHIN = 5.0
@@ -59,7 +60,7 @@ async def test_one_process_creates_attaches_and_closes(crew: Crew, score: Score)
     score.begin("7: nothing stays", "create, attach, close in 1 process", "for a cycle")
     async with crew:
         worker = crew.start(alone, score.scaled(250))
-        report: CycleReport = await worker.expect("cycled")
+        report: CycleReport = await worker.expect("cycled", moving=consumed(0))
         judge(score, report)
         score.counts["cycles"] += report.laps
         await asyncio.wait_for(worker.gone(), 30)

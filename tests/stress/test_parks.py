@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.stress.parks import ParkReport, drain, pour, talk
 from tests.stress.score import Score
+from tests.stress.witness import consumed
 from tests.stress.worker import Crew
 
 WAKES_WITHIN = 5.0
@@ -28,7 +29,7 @@ async def test_two_processes_answer_each_other(crew: Crew, score: Score) -> None
         handles = [await end.expect("handle") for end in ends]
         for end, handle in zip(ends, reversed(handles), strict=True):
             end.wire.send(handle)
-        reports: list[ParkReport] = [await end.expect("parked") for end in ends]
+        reports: list[ParkReport] = [await end.expect("parked", moving=consumed(0)) for end in ends]
         for end in ends:
             end.wire.send(None)
             await end.gone()
@@ -44,7 +45,7 @@ async def test_a_full_ring_and_two_readers(crew: Crew, score: Score) -> None:
         writer = crew.start(pour, 2, count, f"{source.random()}")
         handle = await writer.expect("handle")
         readers = [crew.start(drain, handle, rank, f"{source.random()}") for rank in range(2)]
-        wrote: ParkReport = await writer.expect("parked")
+        wrote: ParkReport = await writer.expect("parked", moving=consumed(0))
         read: list[ParkReport] = [await reader.expect("parked") for reader in readers]
         judge(score, wrote, *read)
         for report in read:

@@ -6,6 +6,7 @@ from tests.stress.judge import finish, judge
 from tests.stress.readers import WAYS, read, rejoin
 from tests.stress.score import Score
 from tests.stress.steady import ReaderReport
+from tests.stress.witness import consumed
 from tests.stress.worker import Crew
 from tests.stress.writers import write
 
@@ -25,7 +26,9 @@ async def test_a_rank_is_taken_again_in_a_loop(crew: Crew, score: Score) -> None
         claimants = [crew.start(rejoin, handle, 1, laps, f"{source.random()}") for _ in range(2)]
         held = []
         for claimant in claimants:
-            report, refused, evicted, descriptors = await claimant.expect("rejoined")
+            report, refused, evicted, descriptors = await claimant.expect(
+                "rejoined", moving=consumed(1)
+            )
             assert isinstance(report, ReaderReport)
             judge(score, report, "")
             score.check(not report.rescues, f"{report.rescues} rescues in a claimant")

@@ -33,7 +33,7 @@ class Worker:
         pid: its process id.
         pidfd: a descriptor of the process, which no reuse of the pid can mislead.
         wire: the wire to it.
-        witness: where all workers note their progress.
+        witness: where workers note their progress.
     """
 
     def __init__(self, role: str, pid: int, pidfd: int, wire: Wire, witness: Witness) -> None:
@@ -41,32 +41,32 @@ class Worker:
         self._pidfd, self._witness = pidfd, witness
         wire.listen()
 
-    async def receive(self) -> Any:
-        """Wait for what the worker sends; what it died of is raised here.
+    async def expect(self, word: str, moving: int | None = None) -> Any:
+        """Wait for ``(word, value)`` and give the value, dropping what else it says before.
 
-        A hang is when it says nothing and no worker makes any progress for that long.
+        What the worker died of is raised here. A hang is when it says nothing for `HANG`
+        seconds.
+
+        Args:
+            word: what it is to say.
+            moving: a word of the witness; while that moves, the worker is at work and may
+                take any time.
         """
         while True:
-            before = self._witness.words.tobytes()
+            before = None if moving is None else self._witness.words[moving]
             try:
                 got = await self.wire.receive(HANG)
             except EOFError:
                 raise AssertionError(f"{self.role} (pid {self.pid}) ended without a word") from None
             except TimeoutError:
-                if self._witness.words.tobytes() != before:
+                if moving is not None and self._witness.words[moving] != before:
                     continue
                 raise AssertionError(
-                    f"HANG: {self.role} (pid {self.pid}, state {self.state()}) said nothing, and "
-                    f"nobody made progress, for {HANG} s"
+                    f"HANG: {self.role} (pid {self.pid}, state {self.state()}) did not say "
+                    f"{word!r} for {HANG} s"
                 ) from None
             if isinstance(got, BaseException):
                 raise got
-            return got
-
-    async def expect(self, word: str) -> Any:
-        """Wait for ``(word, value)`` and give the value, dropping what else it says before."""
-        while True:
-            got = await self.receive()
             if got[0] == word:
                 return got[1]
 
