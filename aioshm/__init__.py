@@ -43,6 +43,7 @@ from aioshm.errors import (
 )
 from aioshm.handle import Handle
 from aioshm.queue import MessageQueue, Reader, Writer
+from aioshm.shm.choice import ring_implementation
 from aioshm.shm.ordering import fence, fence_implementation
 from aioshm.waiting import Backoff
 
@@ -72,4 +73,5 @@ __all__ = [
     "WrongEnd",
     "fence",
     "fence_implementation",
+    "ring_implementation",
 ]

@@ -10,12 +10,26 @@ import os
 from types import TracebackType
 from typing import Any, Self
 
+from aioshm.shm import ring_reader, ring_writer
 from aioshm.shm.layout import HEADER, WAKE_AT, WRITTEN, Layout
-from aioshm.shm.ring import RingReader, RingWriter
+from aioshm.shm.ring_reader import RingReader
+from aioshm.shm.ring_writer import RingWriter
 from aioshm.shm.segment import Segment
 
+try:
+    from aioshm.shm import _ring
+except ImportError:  # as it is installed where there is no compiler
+    MODULES: dict[str, tuple[Any, Any]] = {"python": (ring_writer, ring_reader)}
+else:
+    MODULES = {"python": (ring_writer, ring_reader), "c": (_ring, _ring)}
+
 Pairing = tuple[type[RingWriter], type[RingReader]]
-PAIRINGS: dict[str, Pairing] = {"python-python": (RingWriter, RingReader)}
+PAIRINGS: dict[str, Pairing] = {
+    f"{writer}-{reader}": (MODULES[writer][0].RingWriter, MODULES[reader][1].RingReader)
+    for writer in MODULES
+    for reader in MODULES
+}
+"""Writer and reader, by the language of each."""
 
 
 class Ring:

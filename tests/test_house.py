@@ -48,6 +48,7 @@ PUBLIC = [
     "WrongEnd",
     "fence",
     "fence_implementation",
+    "ring_implementation",
 ]
 
 

@@ -75,6 +75,9 @@ OVERFLOW = 4
 MARKER = struct.Struct("=QQ")
 """What stands in the ring for a message that does not fit it: sequence among such, bytes."""
 
+KINDS = (OBJECT, RAW)
+"""The kinds of records that are messages."""
+
 SMALLEST_FRAME = 4096
 """Bytes of the smallest frame that a slot reckons with, for its frame table."""
 

@@ -34,9 +34,10 @@ others      load, then fence  fence, then store fence       libatomic's
                                                             atomic_thread_fence (ctypes)
 =========== ================= ================= =========== =============================
 
-Elsewhere a lock is no substitute: acquire then release of a lock is not a full
-barrier on ARM64, where accesses may move into the section from both sides and
-pass each other there. So importing raises where libatomic is missing.
+Where the C ring runs, `fence` is its C11 fence, on any machine, and nothing else is
+needed. Otherwise, elsewhere than on x86-64, a lock is no substitute: acquire then release
+of a lock is not a full barrier on ARM64, where accesses may move into the section from
+both sides and pass each other there. So importing raises where libatomic is missing.
 
 Every function is looked up as a global of the module that calls it, so that a
 model checker can put its own in place of these.
@@ -49,6 +50,8 @@ import ctypes.util
 import platform
 import threading
 from collections.abc import Callable
+
+from aioshm.shm.choice import extension
 
 Words = memoryview
 """A view of shared memory, cast to "Q" or "B"; the index counts elements."""
@@ -82,7 +85,8 @@ def _libatomic_fence() -> Callable[[], None]:
     except (OSError, AttributeError) as error:
         raise ImportError(
             f"aioshm needs a full memory fence and knows none for {platform.machine()} "
-            f"without libatomic ({error}): install it (Debian: apt-get install libatomic1)"
+            f"without libatomic ({error}): install it (Debian: apt-get install libatomic1), "
+            "or a C compiler and then aioshm again"
         ) from error
     call.argtypes = [ctypes.c_int]
     call.restype = None
@@ -112,9 +116,14 @@ def load_flags(flags: Words) -> bytes:
 fence: Callable[[], None]
 """Let nothing on one side of the call pass to the other: a full memory barrier."""
 
+if extension is not None:
+    fence, _implementation = extension.fence, "c11"
+elif _X86_64:
+    fence, _implementation = _lock_fence, "lock"
+else:
+    fence, _implementation = _libatomic_fence(), "libatomic"
+
 if _X86_64:
-    fence = _lock_fence
-    _implementation = "lock"
 
     def fence_loads() -> None:
         """Let no load pass from one side of the call to the other."""
@@ -128,8 +137,6 @@ if _X86_64:
         words[index] = value
 
 else:
-    fence = _libatomic_fence()
-    _implementation = "libatomic"
 
     def fence_loads() -> None:
         """Let no load pass from one side of the call to the other."""
@@ -148,5 +155,5 @@ else:
 
 
 def fence_implementation() -> str:
-    """Say what ``fence()`` is made of in this process: ``"lock"`` or ``"libatomic"``."""
+    """Say what ``fence()`` is made of in this process: ``"c11"``, ``"lock"`` or ``"libatomic"``."""
     return _implementation

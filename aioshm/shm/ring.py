@@ -41,12 +41,24 @@ by a cursor some other process scribbled over.
 No line of these is there for safety's sake: tests/model takes away or weakens one at a
 time and shows the schedule on which it is missed.
 
+The two classes exist twice: in Python (ring_writer.py, ring_reader.py), which is the
+reference and what tests/model checks, and in C11 (_ring.c and what it names), which runs
+wherever it was built. The bytes are the same, so each can be at either end.
+
 Bells are not rung here (that is I/O) but noted in ``owed``, before the flag that asked
 for them is cleared, and struck off by the caller after ringing: a KeyboardInterrupt
 in between leaves them owed to the next call.
 """
 
-from aioshm.shm.ring_reader import Record, RingReader
-from aioshm.shm.ring_writer import RingWriter
+from typing import TYPE_CHECKING
 
-__all__ = ["Record", "RingReader", "RingWriter"]
+from aioshm.shm.choice import extension, ring_implementation
+from aioshm.shm.ring_reader import Record
+
+if TYPE_CHECKING or extension is None:
+    from aioshm.shm.ring_reader import RingReader
+    from aioshm.shm.ring_writer import RingWriter
+else:
+    RingReader, RingWriter = extension.RingReader, extension.RingWriter
+
+__all__ = ["Record", "RingReader", "RingWriter", "ring_implementation"]

@@ -10,11 +10,11 @@ from aioshm.shm.layout import (
     CLAIM,
     CLOSED,
     HEADER,
+    KINDS,
     MARKER,
     OBJECT,
     OVERFLOW,
     PADDING,
-    RAW,
     WAKE_AT,
     WRITTEN,
     Layout,
@@ -179,7 +179,7 @@ class RingReader:
                     position = end
                     continue
                 marker = kind == OVERFLOW and (meta >> 4, length) == (1, MARKER.size)
-                if marker or kind in (OBJECT, RAW):
+                if marker or kind in KINDS:
                     where = locate(self._raw, at, size, meta >> 4, length)
             if where is None:
                 self._no_record(

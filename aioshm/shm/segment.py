@@ -21,6 +21,7 @@ import fcntl
 import mmap
 import os
 import sys
+from collections.abc import Callable
 
 from aioshm.errors import SegmentError
 from aioshm.shm.layout import MAGIC, MAGIC_WORD, VERSION, VERSION_WORD
@@ -46,6 +47,7 @@ class Segment:
         self._bytes = memoryview(self.raw)
         self.words = self._bytes[:words].cast("Q")
         self._views: list[memoryview] = [self.words]
+        self._users: list[Callable[[], None]] = []
 
     @classmethod
     def create(cls, label: str, nbytes: int, *, words: int) -> Segment:
@@ -132,6 +134,10 @@ class Segment:
         self._views.append(view)
         return view
 
+    def on_close(self, let_go: Callable[[], None]) -> None:
+        """Have closing the segment call this, for who holds the mapping without a view."""
+        self._users.append(let_go)
+
     def holders(self) -> int:
         """Count who refers to the mapping: each managed buffer over it, and a constant."""
         return sys.getrefcount(self.raw)
@@ -149,6 +155,9 @@ class Segment:
         so that they never point into nothing.
         """
         self.close_fd()
+        for let_go in self._users:
+            let_go()
+        self._users.clear()
         for view in (*self._views, self._bytes):
             view.release()
         self._views.clear()
