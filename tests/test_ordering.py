@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from aioshm import fence, fence_implementation
-from aioshm.shm import ordering
+from aioshm import fence, fence_implementation, ring_implementation
+from aioshm.shm import choice, ordering
 from aioshm.shm.ordering import load, load_acquire, load_flags, store, store_release
 from tests.helpers import HANG, Child, Pipe
 
@@ -26,10 +26,13 @@ ONES = 2**64 - 1
 FLIP, STOP = 16, 32  # indices of words, each on a line of its own
 
 
-def reload(monkeypatch: pytest.MonkeyPatch, machine: str, library: Any) -> ModuleType:
-    """Import a second ordering.py as if on another machine, with another libatomic."""
+def reload(
+    monkeypatch: pytest.MonkeyPatch, machine: str, library: Any = None, extension: Any = None
+) -> ModuleType:
+    """Import a second ordering.py as if on another machine, with another libatomic or C ring."""
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(ctypes, "PyDLL", library)
+    monkeypatch.setattr(choice, "extension", extension)
     spec = importlib.util.spec_from_file_location("ordering_elsewhere", ordering.__file__)
     assert spec is not None
     assert spec.loader is not None
@@ -62,13 +65,20 @@ class NotingWord:
         self.calls.append("store")
 
 
-def test_many_threads_may_fence_at_once() -> None:
+@pytest.fixture
+def locks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Give the functions of an x86-64 machine without a C ring."""
+    return reload(monkeypatch, "x86_64")
+
+
+def test_many_threads_may_fence_at_once(locks: ModuleType) -> None:
     failed: list[BaseException] = []
 
     def fences() -> None:
         try:
             for _ in range(20_000):
                 fence()
+                locks.fence()
         except BaseException as error:
             failed.append(error)
 
@@ -81,27 +91,46 @@ def test_many_threads_may_fence_at_once() -> None:
     assert failed == []
 
 
-def test_an_interrupt_inside_a_fence_spoils_no_later_one() -> None:
-    ordering._acquire(False)  # as a KeyboardInterrupt between its two halves leaves it
-    fence()
-    fence()
-    assert not ordering._lock.locked()
+def test_an_interrupt_inside_a_fence_spoils_no_later_one(locks: ModuleType) -> None:
+    locks._acquire(False)  # as a KeyboardInterrupt between its two halves leaves it
+    locks.fence()
+    locks.fence()
+    assert not locks._lock.locked()
 
 
-def test_a_fence_works_in_a_child_forked_in_the_middle_of_one() -> None:
-    ordering._acquire(False)
+def test_a_fence_works_in_a_child_forked_in_the_middle_of_one(locks: ModuleType) -> None:
+    locks._acquire(False)
     pid = os.fork()
     if not pid:
         signal.alarm(int(HANG))
-        fence()
+        locks.fence()
         os._exit(42)
-    fence()
+    locks.fence()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 42
 
 
 def test_this_machine_names_its_fence() -> None:
-    expected = "lock" if platform.machine() == "x86_64" else "libatomic"
-    assert fence_implementation() == expected
+    python = "lock" if platform.machine() == "x86_64" else "libatomic"
+    assert fence_implementation() == ("c11" if ring_implementation() == "c" else python)
+
+
+def test_without_a_c_ring_x86_64_fences_by_a_lock(locks: ModuleType) -> None:
+    assert locks.fence_implementation() == "lock"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_where_the_c_ring_runs_any_machine_has_its_fence(
+    monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    calls: list[Any] = []
+    extension = SimpleNamespace(fence=lambda: calls.append("fence"))
+    module = reload(monkeypatch, machine, missing, extension)
+    module.fence()
+    assert calls == ["fence"]
+    assert module.fence_implementation() == "c11"
 
 
 def test_another_machine_fences_by_libatomic(monkeypatch: pytest.MonkeyPatch) -> None:
