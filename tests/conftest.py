@@ -29,6 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="ci",
         help="bounds of the memory-model checker: those of every change, or hours",
     )
+    for what, count in (("messages", 20_000), ("mutations", 10_000), ("turns", 20_000)):
+        parser.addoption(
+            f"--ring-{what}",
+            type=int,
+            default=count,
+            help=f"{what} in the longest test of each pairing of rings (default {count})",
+        )
     parser.addoption(
         "--stress-scale", type=float, default=1.0, help="factor on the counts of tests/stress"
     )

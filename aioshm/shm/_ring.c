@@ -2,7 +2,8 @@
  *
  *   _ring_core.h, _ring_core_writer.h, _ring_core_reader.h   the ring itself, without Python
  *   _ring_binding.h, _ring.c                                 the module; memory, guard, fence
- *   _ring_writer.c, _ring_reader.c                           the two types
+ *   _ring_reader.c                                           the type of the reading side
+ *   _ring_writer.c, _ring_writer_readers.c, _ring_message.h  the type of the writing side
  *
  * Numbers of the layout are not repeated here: the module takes them from layout.py when it is
  * imported, and compares the few that C needs to know beforehand.

@@ -7,6 +7,7 @@ typedef struct {
     struct ring_memory memory;
     struct ring_reader core;
     struct ring_record borrowed; /* size 0: nothing is */
+    PyObject *who;               /* whom errors speak of */
 } Reader;
 
 static struct ring_names *names_of(Reader *self)
@@ -18,19 +19,22 @@ static struct ring_names *names_of(Reader *self)
 
 static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"data", "control", "layout", "slot", "position", NULL};
-    PyObject *data, *control, *layout;
+    static char *keywords[] = {"data", "control", "layout", "slot", "position", "who", NULL};
+    PyObject *data, *control, *layout, *who = NULL;
     unsigned long long slot, position;
     Reader *self;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOKK:RingReader", keywords, &data, &control,
-                                     &layout, &slot, &position))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOKK|U:RingReader", keywords, &data, &control,
+                                     &layout, &slot, &position, &who))
         return NULL;
     self = (Reader *)PyType_GenericAlloc(type, 0);
     if (!self)
         return NULL;
     if (ring_map_segments(names_of(self), &self->memory, &self->core.map, data, control, layout,
                           false) < 0)
+        goto failed;
+    self->who = who ? Py_NewRef(who) : PyUnicode_FromString("this reader");
+    if (!self->who)
         goto failed;
     if (slot >= self->core.map.slots || position % RING_ALIGN) {
         PyErr_Format(names_of(self)->segment_error,
@@ -53,6 +57,7 @@ static void reader_dealloc(Reader *self)
     freefunc release = PyType_GetSlot(type, Py_tp_free);
 
     ring_let_go(&self->memory);
+    Py_CLEAR(self->who);
     release(self);
     Py_DECREF(type);
 }
@@ -69,33 +74,33 @@ static void *raise(Reader *self, enum ring_read why)
 {
     const struct ring_reader *core = &self->core;
     const struct ring_names *names = names_of(self);
-    unsigned long long slot = core->slot, position = core->position;
-    unsigned long long found[4];
+    unsigned long long position = core->position, found[4];
 
     for (int i = 0; i < 4; i++)
         found[i] = core->found[i];
     switch (why) {
     case RING_EVICTED:
         return PyErr_Format(names->evicted,
-                            "the writer went on without this reader (slot %llu, position %llu): it "
-                            "was evicted; join again to get the next messages",
-                            slot, position);
+                            "%U was evicted: the writer went on without it from position %llu on; "
+                            "join again to get the next messages",
+                            self->who, position);
     case RING_OVERWRITTEN:
         return PyErr_Format(names->segment_error,
-                            "the writer wrote over position %llu of slot %llu before it was read: "
-                            "some process of this queue scribbled over the control segment",
-                            position, slot);
+                            "%U: the writer wrote over position %llu before it was read; some "
+                            "process of this queue scribbled over the control segment; end that "
+                            "process, and join again to get the next messages",
+                            self->who, position);
     case RING_NO_END:
         return PyErr_Format(names->segment_error,
-                            "no record at position %llu of slot %llu: written is %llu; the memory "
-                            "is not what the writer wrote",
-                            position, slot, found[0]);
+                            "%U: no record at position %llu: written is %llu; the memory is not "
+                            "what the writer wrote; make a new queue",
+                            self->who, position, found[0]);
     default:
         return PyErr_Format(names->segment_error,
-                            "no record at position %llu of slot %llu: the header says position "
-                            "%llu, %llu bytes, %llu frames, kind %llu; the memory is not what the "
-                            "writer wrote",
-                            position, slot, found[0], found[1], found[2], found[3]);
+                            "%U: no record at position %llu: the header says position %llu, %llu "
+                            "bytes, %llu frames, kind %llu; the memory is not what the writer "
+                            "wrote; make a new queue",
+                            self->who, position, found[0], found[1], found[2], found[3]);
     }
 }
 
@@ -261,6 +266,18 @@ static PyObject *reader_release(Reader *self, PyObject *nothing)
     return freed == RING_THERE ? Py_NewRef(Py_None) : raise(self, freed);
 }
 
+static PyObject *reader_check(Reader *self, PyObject *nothing)
+{
+    enum ring_read ours;
+
+    (void)nothing;
+    if (ring_enter(&self->memory) < 0)
+        return NULL;
+    ours = ring_still_ours(&self->core);
+    ring_leave(&self->memory);
+    return ours == RING_THERE ? Py_NewRef(Py_None) : raise(self, ours);
+}
+
 /* ---- waiting ----------------------------------------------------------------------------- */
 
 static PyObject *reader_arm(Reader *self, PyObject *nothing)
@@ -317,6 +334,7 @@ static PyMethodDef methods[] = {
     METHOD(try_read, "Copy the next message out and free its place; None if there is none."),
     METHOD(borrow, "Find the next message's frames and leave them where they are."),
     METHOD(release, "Free the place of the message that borrow found."),
+    METHOD(check, "Make sure that what borrow found has stood until now."),
     METHOD(arm, "Ask for a bell at the next message, close or eviction; look again."),
     METHOD(disarm, "Ask for no bell any more."),
     METHOD(overdue, "Tell whether the flag still stands although there is a message."),
