@@ -241,55 +241,72 @@ def test_frames_that_write_while_they_are_taken_spoil_nothing() -> None:
         assert bodies(reader.try_read()) == [b"outer"]
 
 
-def meddle(copy: Callable[[], object], call: Callable[[], object]) -> bool:
-    """Make a call again and again while another thread copies; tell whether it was refused."""
-    begun, refused = threading.Event(), False
+def beside(call: Callable[..., Any], *arguments: Any) -> tuple[threading.Thread, list[Any]]:
+    """Begin a call in another thread; give the thread, and where the result will be."""
+    begun = threading.Event()
+    results: list[Any] = []
 
     def run() -> None:
         begun.set()
-        copy()
+        try:
+            results.append(call(*arguments))
+        except ValueError as error:
+            results.append(str(error))
 
     thread = threading.Thread(target=run)
     thread.start()
     begun.wait(HANG)
+    return thread, results
+
+
+def is_refused_beside(thread: threading.Thread, call: Callable[[], object]) -> bool:
+    """Make a call again and again while a thread copies; tell whether it was refused."""
+    refused = False
     while thread.is_alive():
         try:
             call()
         except RuntimeError as error:
-            assert "in the middle of a call" in str(error)
-            refused = True
+            refused = "in the middle of a call" in str(error)
     thread.join()
     return refused
 
 
 def test_a_large_copy_lets_other_threads_run_but_not_into_the_ring() -> None:
+    body = bytes(range(256)) * (MIB // 8)
     for ring in c_ring(payload=32 * MIB):
-        reader, body = ring.join(0), bytes(range(256)) * (MIB // 8)
+        reader = ring.join(0)
         writes = reads = 0
         for _ in range(200):
-            got: list[Any] = []
-            writes += meddle(lambda: ring.writer.try_write([body]), ring.writer.overdue)
-            reads += meddle(lambda: got.append(reader.try_read()), reader.is_closed)  # noqa: B023
-            assert bodies(got[0]) == [body]
+            thread, written = beside(ring.writer.try_write, [body])
+            writes += is_refused_beside(thread, ring.writer.overdue)
+            assert written == [True]
+            thread, read = beside(reader.try_read)
+            reads += is_refused_beside(thread, reader.is_closed)
+            assert bodies(read[0]) == [body]
             if writes and reads:
                 break
         assert writes
         assert reads
 
 
+def close_beside_a_copy() -> str | bool:
+    """Close all segments while a message is copied; give what came of the copy."""
+    for ring in c_ring(payload=32 * MIB):
+        thread, written = beside(ring.writer.try_write, [bytes(16 * MIB)])
+        for segment in (ring.data, ring.control, ring.seen):
+            segment.close()
+        thread.join()
+        came: str | bool = written[0]
+        return came
+    return True
+
+
 def test_a_segment_that_is_closed_in_the_middle_of_a_copy_stays_until_its_end() -> None:
-    body, before = bytes(range(256)) * (MIB // 8), mappings()
-    for _ in range(5):
-        for ring in c_ring(payload=32 * MIB):
-            reader, done = ring.join(0), []
-            writer = ring.writer
-            thread = threading.Thread(target=lambda: done.append(writer.try_write([body])))  # noqa: B023
-            thread.start()
-            for segment in (ring.data, ring.control, ring.seen):
-                segment.close()
-            try:
-                thread.join()
-            finally:
-                del writer, reader, ring
+    before = mappings()
+    for _ in range(10):
+        assert close_beside_a_copy() in (
+            True,
+            "the ring's memory was given back: its queue is closed",
+        )
         gc.collect()
         assert mappings() == before

@@ -32,7 +32,7 @@ class Scribbler:
             case 1:
                 return pick(len(self.ring.control.raw if control else self.ring.data.raw) - 8)
             case _ if control:
-                return layout.parked.start + pick(layout.slots)
+                return int(layout.parked.start) + pick(layout.slots)
             case _:
                 return layout.records + pick(layout.capacity // 64) * 64 + pick(48)
 

@@ -20,11 +20,25 @@ static uint64_t value(uint64_t *state)
                                 1u << 4 | PADDING, 2u << 4 | OBJECT, UINT32_MAX, INT64_MAX,
                                 (uint64_t)1 << 63, UINT64_MAX, UINT64_MAX - 63,
                                 map.capacity, map.capacity + 64, map.capacity - 64, map.slot};
-    uint64_t pick = any(state) % (sizeof telling / sizeof *telling + 2);
+    uint64_t pick = any(state) % (sizeof telling / sizeof *telling + 8);
 
     if (pick < sizeof telling / sizeof *telling)
         return telling[pick];
-    return pick % 2 ? any(state) : any(state) % (2 * map.capacity);
+    return any(state) % (any(state) % 2 ? 64 : 2 * map.capacity);
+}
+
+/* Make a header agree with itself on a size of its own, as no accident does. */
+static void forge(uint64_t *state)
+{
+    uint64_t blocks = 1 + any(state) % (map.capacity / RING_ALIGN);
+    unsigned char *at = map.data + map.records + any(state) % (map.capacity / 64) * 64;
+    struct ring_header *header = (struct ring_header *)(void *)at;
+
+    atomic_store_explicit((ring_half *)&header->blocks, (uint32_t)blocks, memory_order_relaxed);
+    atomic_store_explicit((ring_half *)&header->meta, 1u << 4 | OBJECT, memory_order_relaxed);
+    ring_store((ring_word *)&header->length,
+               blocks * RING_ALIGN - sizeof *header - any(state) % 32);
+    made++;
 }
 
 /* Change one place: a bit, a byte, a half or a whole word; mostly where something is read. */
@@ -34,6 +48,10 @@ static void mutate(uint64_t *state)
     unsigned char *segment = control ? map.control : map.data;
     uint64_t nbytes = control ? map.control_bytes : map.data_bytes, at;
 
+    if (any(state) % 8 == 0) {
+        forge(state);
+        return;
+    }
     switch (any(state) % 4) {
     case 0: /* the shared words, or the first cursors */
         at = any(state) % (control ? map.cursors + 8 : map.records) & ~(uint64_t)7;
@@ -114,14 +132,19 @@ int main(int argc, char **argv)
 
         if (any(&state) % 16 == 0)
             begin(&writer, &reader, any(&state));
+        if (!beside && any(&state) % 2)
+            mutate(&state);
         switch (any(&state) % 8) {
         case 0:
         case 1:
         case 2:
-            n_frames = make_message(writer.number, frames);
-            if (write_message(&writer, frames, n_frames, &room) == RING_YES)
-                ring_publish(&writer, room.position + room.size);
-            free_message(frames, n_frames);
+            /* Several, so that much lies ahead of the reader. */
+            for (uint64_t more = any(&state) % 8; more; more--) {
+                n_frames = make_message(writer.number, frames);
+                if (write_message(&writer, frames, n_frames, &room) == RING_YES)
+                    ring_publish(&writer, room.position + room.size);
+                free_message(frames, n_frames);
+            }
             break;
         case 3:
             ring_arm_writer(&writer);
@@ -134,8 +157,6 @@ int main(int argc, char **argv)
             ring_disarm_reader(&reader);
             break;
         default:
-            if (!beside)
-                mutate(&state);
             found = read_message(&reader, reader.number, &good);
             got += found == RING_THERE;
             refused += found > RING_THERE;
