@@ -33,6 +33,7 @@ def calls_of(writer: RingWriter, reader: RingReader) -> list[Callable[[], Any]]:
         lambda: writer.try_write([b"x"]),
         lambda: writer.claim(1),
         writer.cursors,
+        writer.holding_back,
         writer.disarm,
         writer.overdue,
         lambda: writer.is_read(0),
@@ -42,9 +43,11 @@ def calls_of(writer: RingWriter, reader: RingReader) -> list[Callable[[], Any]]:
         writer.close,
         reader.try_read,
         reader.borrow,
+        reader.check,
         reader.arm,
         reader.disarm,
         reader.overdue,
+        reader.repeat,
         reader.is_closed,
     ]
 

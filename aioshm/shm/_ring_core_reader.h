@@ -221,6 +221,13 @@ static inline void ring_disarm_reader(struct ring_reader *r)
     ring_store_flag(ring_parked_flag(&r->map, r->slot), 0);
 }
 
+/* Store the cursor once more: had another process scribbled an older one over it, the writer would
+ * wait for us, and we for the writer. */
+static inline void ring_repeat(struct ring_reader *r)
+{
+    ring_store_release(ring_cursor(&r->map, r->slot), r->position);
+}
+
 /* Tell whether the flag still stands although there is a message: a bell is due. */
 static inline bool ring_reader_overdue(const struct ring_reader *r)
 {

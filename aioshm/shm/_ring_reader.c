@@ -314,6 +314,16 @@ static PyObject *reader_overdue(Reader *self, PyObject *nothing)
     return PyBool_FromLong(due);
 }
 
+static PyObject *reader_repeat(Reader *self, PyObject *nothing)
+{
+    (void)nothing;
+    if (ring_enter(&self->memory) < 0)
+        return NULL;
+    ring_repeat(&self->core);
+    ring_leave(&self->memory);
+    Py_RETURN_NONE;
+}
+
 static PyObject *reader_is_closed(Reader *self, PyObject *nothing)
 {
     bool closed;
@@ -338,6 +348,7 @@ static PyMethodDef methods[] = {
     METHOD(arm, "Ask for a bell at the next message, close or eviction; look again."),
     METHOD(disarm, "Ask for no bell any more."),
     METHOD(overdue, "Tell whether the flag still stands although there is a message."),
+    METHOD(repeat, "Store the cursor once more; who waits does so now and then."),
     METHOD(is_closed, "Tell whether the writer closed."),
     {"_let_go", (PyCFunction)(void (*)(void))reader_let_go, METH_NOARGS, "Give the memory back."},
     {NULL, NULL, 0, NULL},
