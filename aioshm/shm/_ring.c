@@ -222,15 +222,13 @@ static int execute(PyObject *module)
     struct ring_names *names = PyModule_GetState(module);
     PyObject *layout = PyImport_ImportModule("aioshm.shm.layout");
     PyObject *errors = PyImport_ImportModule("aioshm.errors");
-    int done = layout && errors && same_layout(layout) == 0 && take_layout(names, layout) == 0 &&
-                       take_errors(names, errors) == 0 && add_type(module, &ring_writer_spec) == 0 &&
-                       add_type(module, &ring_reader_spec) == 0
-                   ? 0
-                   : -1;
+    bool done = layout && errors && same_layout(layout) == 0 && take_layout(names, layout) == 0 &&
+                take_errors(names, errors) == 0 && add_type(module, &ring_writer_spec) == 0 &&
+                add_type(module, &ring_reader_spec) == 0;
 
     Py_XDECREF(layout);
     Py_XDECREF(errors);
-    return done;
+    return done ? 0 : -1;
 }
 
 static int traverse(PyObject *module, visitproc visit, void *arg)

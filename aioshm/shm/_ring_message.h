@@ -32,7 +32,8 @@ static inline void drop(struct message *message)
 static inline int hold(struct message *message, PyObject *frames)
 {
     bool list = PyList_Check(frames);
-    PyObject *sequence = list || PyTuple_Check(frames) ? Py_NewRef(frames) : PySequence_Tuple(frames);
+    PyObject *sequence =
+        list || PyTuple_Check(frames) ? Py_NewRef(frames) : PySequence_Tuple(frames);
 
     message->views = message->few_views;
     message->frames = message->few_frames;

@@ -20,8 +20,8 @@ static PyObject *writer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self = (Writer *)PyType_GenericAlloc(type, 0);
     if (!self)
         return NULL;
-    if (ring_map_segments(ring_writer_names(self), &self->memory, &self->core.map, data, control, layout,
-                          true) < 0 ||
+    if (ring_map_segments(ring_writer_names(self), &self->memory, &self->core.map, data, control,
+                          layout, true) < 0 ||
         !(self->owed = PyList_New(0)) || !(self->names = PyDict_New()))
         goto failed;
     self->core.live = PyMem_Calloc(self->core.map.slots, sizeof *self->core.live);
@@ -70,8 +70,8 @@ static PyObject *write_message(Writer *self, uint32_t kind, const struct message
 {
     const struct ring_frame *frames = message->frames;
     uint64_t count = (uint64_t)message->count;
-    uint64_t size =
-        size_within_limits(ring_writer_names(self)->message_too_large, &self->core.map, frames, count);
+    uint64_t size = size_within_limits(ring_writer_names(self)->message_too_large,
+                                       &self->core.map, frames, count);
     struct ring_room room;
 
     if (!size)
@@ -129,7 +129,8 @@ static PyObject *writer_claim(Writer *self, PyObject *nbytes)
     if (overflow < 0 || wanted < 0)
         return PyErr_Format(PyExc_ValueError, "claim: %S bytes where 0 or more were expected",
                             nbytes);
-    size = size_within_limits(ring_writer_names(self)->message_too_large, &self->core.map, &frame, 1);
+    size = size_within_limits(ring_writer_names(self)->message_too_large, &self->core.map, &frame,
+                              1);
     if (!size || ring_enter(&self->memory) < 0)
         return NULL;
     found = ring_find_room(&self->core, size, &self->claimed);
