@@ -32,6 +32,8 @@ def calls_of(writer: RingWriter, reader: RingReader) -> list[Callable[[], Any]]:
     return [
         lambda: writer.try_write([b"x"]),
         lambda: writer.claim(1),
+        writer.has_room_for_marker,
+        lambda: writer.write_marker(1, 2),
         writer.cursors,
         writer.holding_back,
         writer.disarm,

@@ -7,12 +7,12 @@ import random
 import pytest
 
 from aioshm import Evicted, SegmentError
-from aioshm.shm.layout import OBJECT, PADDING, RAW
+from aioshm.shm.layout import MARKER, OBJECT, OVERFLOW, PADDING, RAW
 from tests.rings import PAIRINGS, Ring, bodies
 
 TELLING = [
     0, 1, 31, 63, 64, 65, 1 << 4 | OBJECT, 1 << 4 | RAW, 1 << 4 | PADDING, 2 << 4 | OBJECT,
-    2**32 - 1, 2**63 - 1, 2**63, 2**64 - 64, 2**64 - 1,
+    1 << 4 | OVERFLOW, MARKER.size, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 64, 2**64 - 1,
 ]  # fmt: skip
 
 
@@ -89,6 +89,8 @@ def test_no_content_of_the_memory_does_harm(name: str, request: pytest.FixtureRe
                 while (record := reader.try_read()) is not None:
                     assert sum(map(len, bodies(record) or [])) <= ring.capacity
                     got += 1
+                    if record[0] == OVERFLOW:
+                        reader.release()
             except (SegmentError, Evicted):
                 refused += 1
     assert got

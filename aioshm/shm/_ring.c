@@ -69,6 +69,8 @@ int ring_map_segments(const struct ring_names *names, struct ring_memory *memory
     map->closed = names->closed;
     map->padding = names->padding;
     map->kinds = names->kinds;
+    map->marker = names->overflow;
+    map->marker_bytes = names->marker_bytes;
     map->evicted = start_of(layout, "evicted");
     map->parked = start_of(layout, "parked");
     map->records = ring_number_of(layout, "records");
@@ -164,17 +166,24 @@ struct ring_names *ring_names_of(PyTypeObject *type)
     return PyType_GetModuleState(type);
 }
 
+static bool has_format(PyObject *layout, const char *name, const char *expected)
+{
+    PyObject *packer = PyObject_GetAttrString(layout, name);
+    PyObject *format = packer ? PyObject_GetAttrString(packer, "format") : NULL;
+    bool same = format && PyUnicode_CompareWithASCIIString(format, expected) == 0;
+
+    Py_XDECREF(packer);
+    Py_XDECREF(format);
+    return same;
+}
+
 /* Compare with layout.py what is compiled in; an extension left over from another version must
  * not touch this one's memory. */
 static int same_layout(PyObject *layout)
 {
-    PyObject *header = PyObject_GetAttrString(layout, "HEADER");
-    PyObject *format = header ? PyObject_GetAttrString(header, "format") : NULL;
-    bool same = format && PyUnicode_CompareWithASCIIString(format, "=QIIQQ") == 0 &&
+    bool same = has_format(layout, "HEADER", "=QIIQQ") && has_format(layout, "MARKER", "=QQ") &&
                 ring_number_of(layout, "ALIGN") == RING_ALIGN;
 
-    Py_XDECREF(header);
-    Py_XDECREF(format);
     if (!same && !PyErr_Occurred())
         PyErr_SetString(PyExc_ImportError,
                         "aioshm's C ring was built for another layout: build it again");
@@ -191,9 +200,11 @@ static int take_layout(struct ring_names *names, PyObject *layout)
     names->claim = ring_number_of(layout, "CLAIM") * sizeof(ring_word);
     names->wake_at = ring_number_of(layout, "WAKE_AT") * sizeof(ring_word);
     names->closed = ring_number_of(layout, "CLOSED") * sizeof(ring_word);
+    names->marker_bytes = 2 * sizeof(uint64_t);
     names->padding = (uint32_t)ring_number_of(layout, "PADDING") & 15;
     names->object = (uint32_t)ring_number_of(layout, "OBJECT") & 15;
     names->raw = (uint32_t)ring_number_of(layout, "RAW") & 15;
+    names->overflow = (uint32_t)ring_number_of(layout, "OVERFLOW") & 15;
     for (Py_ssize_t i = 0; i < PyTuple_Size(kinds); i++)
         names->kinds |= 1u << (PyLong_AsUnsignedLong(PyTuple_GetItem(kinds, i)) & 15);
     Py_DECREF(kinds);

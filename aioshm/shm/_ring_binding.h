@@ -24,7 +24,8 @@
 struct ring_names {
     PyObject *segment_error, *evicted, *message_too_large;
     uint64_t written, claim, wake_at, closed; /* offsets in the data segment */
-    uint32_t padding, object, raw, kinds;
+    uint32_t padding, object, raw, overflow, kinds;
+    uint64_t marker_bytes;
 };
 
 /* The two mapped segments of one ring. */

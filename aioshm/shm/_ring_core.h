@@ -87,6 +87,8 @@ struct ring_map {
     uint64_t payload, slot, capacity, slots;
     uint32_t padding; /* the kind of a padding record */
     uint32_t kinds;   /* the kinds of messages, one bit each */
+    uint32_t marker;  /* the kind of a marker, which has one frame ... */
+    uint64_t marker_bytes; /* ... of this length */
 };
 
 static inline bool ring_word_fits(uint64_t at, uint64_t nbytes)

@@ -125,7 +125,10 @@ static inline enum ring_read ring_find(struct ring_reader *r, struct ring_record
                 position += size;
                 continue;
             }
-            if (r->map.kinds >> kind & 1 && count >= 1 && count <= size / sizeof(uint64_t)) {
+            bool known = r->map.kinds >> kind & 1 ||
+                         (kind == r->map.marker && count == 1 && length == r->map.marker_bytes);
+
+            if (known && count >= 1 && count <= size / sizeof(uint64_t)) {
                 record->at = at;
                 record->size = size;
                 record->end = position + size;

@@ -206,6 +206,15 @@ static PyObject *read_message(Reader *self)
     taken = take(self, &record, true);
     if (!taken)
         return NULL;
+    if (record.kind == self->core.map.marker) {
+        /* A marker stays until `release`: it is consumed only together with its body. */
+        self->borrowed = record;
+        found = ring_still_ours(&self->core);
+        if (found == RING_THERE)
+            return taken;
+        Py_DECREF(taken);
+        return raise(self, found);
+    }
     /* All that can fail has been done: a message that is freed is one that is returned. */
     found = ring_free(&self->core, record.end, record.number);
     if (found != RING_THERE) {

@@ -66,16 +66,12 @@ static int publish(Writer *self, uint64_t end)
     return ring_publish(&self->core, end) ? ring_note_parked(self) : 0;
 }
 
-static PyObject *write_message(Writer *self, uint32_t kind, const struct message *message)
+/* Write a record of `size` bytes, which fits a slot. */
+static PyObject *write_record(Writer *self, uint32_t kind, const struct ring_frame *frames,
+                              uint64_t count, uint64_t size)
 {
-    const struct ring_frame *frames = message->frames;
-    uint64_t count = (uint64_t)message->count;
-    uint64_t size = size_within_limits(ring_writer_names(self)->message_too_large,
-                                       &self->core.map, frames, count);
     struct ring_room room;
 
-    if (!size)
-        return NULL;
     switch (ring_find_room(&self->core, size, &room)) {
     case RING_BROKEN:
         return ring_bad_cursor(self);
@@ -100,15 +96,61 @@ static PyObject *writer_try_write(Writer *self, PyObject *frames)
 {
     struct message message;
     PyObject *written = NULL;
+    uint64_t size;
 
     if (hold(&message, frames) < 0)
         return NULL;
-    if (ring_enter(&self->memory) == 0) {
-        written = write_message(self, ring_writer_names(self)->object, &message);
+    size = size_within_limits(ring_writer_names(self)->message_too_large, &self->core.map,
+                              message.frames, (uint64_t)message.count);
+    if (size && ring_enter(&self->memory) == 0) {
+        written = write_record(self, ring_writer_names(self)->object, message.frames,
+                               (uint64_t)message.count, size);
         ring_leave(&self->memory);
     }
     drop(&message);
     return written;
+}
+
+static PyObject *writer_has_room_for_marker(Writer *self, PyObject *nothing)
+{
+    struct ring_frame frame = {NULL, self->core.map.marker_bytes};
+    struct ring_room room;
+    enum ring_answer found;
+
+    (void)nothing;
+    if (ring_enter(&self->memory) < 0)
+        return NULL;
+    found = ring_find_room(&self->core, ring_record_size(&frame, 1), &room);
+    ring_leave(&self->memory);
+    return found == RING_BROKEN ? ring_bad_cursor(self) : PyBool_FromLong(found == RING_YES);
+}
+
+static PyObject *writer_write_marker(Writer *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    uint64_t body[2]; /* layout.py's MARKER */
+    struct ring_frame frame = {(unsigned char *)body, sizeof body};
+    PyObject *written;
+
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "write_marker takes a sequence and a number of bytes");
+        return NULL;
+    }
+    for (int i = 0; i < 2; i++) {
+        body[i] = PyLong_AsUnsignedLongLong(arguments[i]);
+        if (PyErr_Occurred())
+            return NULL;
+    }
+    if (ring_enter(&self->memory) < 0)
+        return NULL;
+    written = write_record(self, ring_writer_names(self)->overflow, &frame, 1,
+                           ring_record_size(&frame, 1));
+    ring_leave(&self->memory);
+    if (written == Py_False)
+        PyErr_SetString(PyExc_AssertionError, "write_marker: there is no room; look before");
+    if (written != Py_True)
+        Py_CLEAR(written);
+    Py_XDECREF(written);
+    return written ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *writer_claim(Writer *self, PyObject *nbytes)
@@ -176,6 +218,8 @@ static PyObject *writer_commit(Writer *self, PyObject *nbytes)
 
 static PyMethodDef methods[] = {
     METHOD(try_write, METH_O, "Write one message if there is room, and note who is to be woken."),
+    METHOD(has_room_for_marker, METH_NOARGS, "Tell whether write_marker can be called now."),
+    METHOD(write_marker, METH_FASTCALL, "Write what stands for a message that comes another way."),
     METHOD(claim, METH_O, "Find room for one frame; returns where to put it, or None."),
     METHOD(commit, METH_O, "Publish the first bytes of what claim gave."),
     METHOD(cursors, METH_NOARGS, "Look at all live readers: slot to cursor."),

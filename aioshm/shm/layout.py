@@ -76,7 +76,7 @@ MARKER = struct.Struct("=QQ")
 """What stands in the ring for a message that does not fit it: sequence among such, bytes."""
 
 KINDS = (OBJECT, RAW)
-"""The kinds of records that are messages."""
+"""The kinds of records that are messages themselves, with any frames."""
 
 SMALLEST_FRAME = 4096
 """Bytes of the smallest frame that a slot reckons with, for its frame table."""
