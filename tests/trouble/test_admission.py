@@ -146,9 +146,9 @@ async def test_broken_handle(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
                     MessageQueue.create_from_handle(thing, 0)  # type: ignore[arg-type]
         else:
             with monkeypatch.context() as patch:
-                patch.setattr(hello, "WIRE_VERSION", 2)
+                patch.setattr(hello, "WIRE_VERSION", hello.WIRE_VERSION + 1)
                 reader = MessageQueue.create_from_handle(writer.handle, 0)
-            await refused(reader, AdmissionRefused, "speaks version 2, the writer's version 1")
+            await refused(reader, AdmissionRefused, "speaks version 3, the writer's version 2")
         await get_in(Handle.from_string(text))
 
 

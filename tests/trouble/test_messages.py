@@ -36,7 +36,8 @@ async def flows(writer: Writer, *readers: Reader) -> None:
 
 @case(15, "enqueue", "enqueue_nowait", "acquire_write", "many frames", "full ring")
 async def test_too_large(how: str) -> None:
-    writer, reader = await pair(max_chunk_bytes=20_000, max_chunks=2)
+    writer, reader = await pair(max_chunk_bytes=20_000, max_chunks=2, max_overflow_bytes=20_000)
+    name = "max_chunk_bytes" if how == "acquire_write" else "max_overflow_bytes"
     async with writer, reader:
         written = 0
         if how == "full ring":
@@ -45,9 +46,7 @@ async def test_too_large(how: str) -> None:
                     writer.enqueue_nowait(bytes(9000))
                     written += 1
         before = writer.stats()
-        with pytest.raises(
-            MessageTooLarge, match="max_chunk_bytes is 20000; give.*larger"
-        ) as error:
+        with pytest.raises(MessageTooLarge, match=f"{name} is 20000; give.*larger") as error:
             if how == "acquire_write":
                 async with writer.acquire_write(20_001):
                     pass
