@@ -15,7 +15,7 @@ from zlib import crc32
 import pytest
 
 from aioshm import MessageQueue
-from aioshm.cli.demo.children import ChildFailed, Children
+from aioshm.cli.children import ChildFailed, Children
 from aioshm.cli.demo.message import (
     Message,
     Verifier,
@@ -25,9 +25,12 @@ from aioshm.cli.demo.message import (
     stamped,
     time_of,
 )
-from aioshm.cli.demo.report import Report, listed, percentile
-from aioshm.cli.demo.screen import PlainScreen, open_screen
+from aioshm.cli.demo.report import Report
+from aioshm.cli.figures import listed, percentile
+from aioshm.cli.screen import PlainScreen, open_screen
 from tests.helpers import HANG, current_loop
+
+CHILD = "aioshm.cli.demo.child"
 
 # -- messages ---------------------------------------------------------------------------------
 
@@ -170,14 +173,16 @@ def test_few_figures_are_listed_and_many_are_summed_up() -> None:
 
 
 def test_the_plain_table_names_each_act_once() -> None:
-    report = new_report()
-    report.row("flood", "ratio", "2 times")
-    report.row("crash", "kill", "dead")
     stream = io.StringIO()
-    PlainScreen(stream).finish(report)
+    rows = [("flood", "aioshm", "1/s"), ("flood", "ratio", "2 times"), ("crash", "kill", "dead")]
+    screen = PlainScreen(stream)
+    screen.table(("act", "what", "value"), rows)
+    screen.table(("nothing",), [])
+    screen.verdict(["all 1 checks passed"], "good")
     assert stream.getvalue().splitlines() == [
         "",
-        "flood  aioshm  1 message/s",
+        "act    what    value",
+        "flood  aioshm  1/s",
         "       ratio   2 times",
         "crash  kill    dead",
         "",
@@ -204,7 +209,7 @@ def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_a_reading_child_catches_what_is_wrong(act: str) -> None:
     line = b"import this\n"
     sent = [make(0, line), make(2, line), (3, crc32(line), b"import that\n"), make(4, line)]
-    async with MessageQueue.create() as queue, Children(current_loop()) as children:
+    async with MessageQueue.create() as queue, Children(CHILD, current_loop()) as children:
         reader = children.start("reader")
         reader.be(act, "read", address=queue.export_handle().to_string(), rank=0)
         await queue.wait_until_ready(HANG)
@@ -224,13 +229,13 @@ async def test_a_reading_child_catches_what_is_wrong(act: str) -> None:
 
 async def test_a_child_that_says_nothing_hangs() -> None:
     with pytest.raises(ChildFailed, match=r"mute \(pid \d+\) hangs: 0.2 s of silence where 'done'"):
-        async with Children(current_loop(), hang=0.2) as children:
+        async with Children(CHILD, current_loop(), hang=0.2) as children:
             await children.start("mute").expect("done")
 
 
 async def test_a_child_that_errs_is_quoted() -> None:
     with pytest.raises(ChildFailed, match=r"reader \(pid \d+\): ValueError: not an aioshm handle"):
-        async with Children(current_loop()) as children:
+        async with Children(CHILD, current_loop()) as children:
             reader = children.start("reader")
             reader.be("flood", "read", address="nowhere", rank=0)
             await reader.expect("done")
@@ -238,7 +243,7 @@ async def test_a_child_that_errs_is_quoted() -> None:
 
 async def test_a_child_that_dies_is_told_to_whoever_waits_for_another() -> None:
     with pytest.raises(ChildFailed, match=r"first \(pid \d+\) ended by signal 9, not as planned"):
-        async with Children(current_loop()) as children:
+        async with Children(CHILD, current_loop()) as children:
             first, second = children.start("first"), children.start("second")
             os.kill(first.pid, signal.SIGKILL)
             await second.expect("done")
@@ -247,14 +252,14 @@ async def test_a_child_that_dies_is_told_to_whoever_waits_for_another() -> None:
 async def test_a_child_that_cannot_start_leaves_its_last_words() -> None:
     said = r"reader \(pid \d+\) ended with status 1, not as planned: .*KeyError"
     with pytest.raises(ChildFailed, match=said):
-        async with Children(current_loop()) as children:
+        async with Children(CHILD, current_loop()) as children:
             reader = children.start("reader")
             reader.do("be anything")
             await reader.expect("done")
 
 
 async def test_a_killed_child_was_to_die() -> None:
-    async with Children(current_loop()) as children:
+    async with Children(CHILD, current_loop()) as children:
         child = children.start("child")
         child.kill()
         await child.gone()
@@ -263,14 +268,14 @@ async def test_a_killed_child_was_to_die() -> None:
 
 async def test_a_child_that_does_not_leave_is_killed_and_named() -> None:
     with pytest.raises(ChildFailed, match="stopped did not leave when told to"):
-        async with Children(current_loop()) as children:
+        async with Children(CHILD, current_loop()) as children:
             child = children.start("stopped")
             os.kill(child.pid, signal.SIGSTOP)
 
 
 async def test_leaving_early_ends_the_children_whatever_they_do() -> None:
     async def act() -> None:
-        async with Children(current_loop()) as children:
+        async with Children(CHILD, current_loop()) as children:
             writer = children.start("writer")
             writer.be("crash", "write", readers=2)
             said: dict[str, Any] = await writer.expect("here")

@@ -7,9 +7,7 @@
     flood.py  trickle.py  crash.py  writer_gone.py       an act: its parent's half, which
     zmq_flood.py                                         conducts, and its ends
     stage.py       what every act gets        message.py what is sent, how it is verified
-    children.py ◄──────── JSON lines ───────► line.py
     report.py      what was found out
-    screen.py      what is shown              loops.py   the event loops, for both
 
 The parent is no end of any queue in the acts: it starts, kills, counts and shows, and
 what it measures is not its own.

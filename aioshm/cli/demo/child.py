@@ -12,8 +12,8 @@ import importlib
 import sys
 from typing import Any
 
-from aioshm.cli.demo.line import Line
-from aioshm.cli.demo.loops import new_loop
+from aioshm.cli.line import Line
+from aioshm.cli.loops import new_loop
 
 
 async def _be(line: Line, act: str, end: str, **values: Any) -> None:

@@ -1,7 +1,6 @@
-"""The command itself: its options, the acts in turn, and how it ends.
+"""The command itself: its options, and the acts in turn.
 
-A signal that asks it to end cancels the acts; whatever they hold is given back on the
-way out, and what is known by then is shown.
+A signal that asks it to end cancels the acts, and what is known by then is shown.
 """
 
 from __future__ import annotations
@@ -9,20 +8,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import signal
 import sys
 
+from aioshm.cli.children import ChildFailed
 from aioshm.cli.demo import crash, flood, trickle, writer_gone
-from aioshm.cli.demo.children import ChildFailed
-from aioshm.cli.demo.loops import LOOPS, new_loop
-from aioshm.cli.demo.report import Report, about
-from aioshm.cli.demo.screen import open_screen
+from aioshm.cli.demo.report import Report
 from aioshm.cli.demo.stage import Stage
+from aioshm.cli.ending import Interrupts, run_command
+from aioshm.cli.loops import LOOPS
+from aioshm.cli.machine import about
+from aioshm.cli.screen import Mood, open_screen
 from aioshm.cli.version import version
 
 _ACTS = (flood, trickle, crash, writer_gone)
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MOST_READERS = 64
 
 _SUMMARY = "show what the queue does, in four acts with real processes"
@@ -95,30 +93,12 @@ _readers.__name__, _seconds.__name__ = "number of readers", "number of seconds"
 def run(args: argparse.Namespace) -> int:
     """Run the demo; returns its exit status."""
     report = Report(args.readers, args.seconds, args.loop)
-    try:
-        with asyncio.Runner(loop_factory=new_loop(args.loop)) as runner:
-            runner.run(_show(report, args.json))
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT  # before the acts began, or after all was shown
-    except BrokenPipeError:
-        # Nobody reads any more; Python flushes once again at exit, and must not fail there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return report.exit_status()
+    return run_command(lambda: _show(report, args.json), args.loop)
 
 
-async def _show(report: Report, as_json: bool) -> None:
+async def _show(report: Report, as_json: bool) -> int:
     """Run the acts, and show how they went, however they end."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-
-    def interrupt(number: int) -> None:
-        if not report.interrupted:
-            report.interrupted = number
-            task.cancel()
-
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, interrupt, number)
+    interrupts = Interrupts()
     screen = open_screen(sys.stderr if as_json else sys.stdout)
     try:
         try:
@@ -128,15 +108,22 @@ async def _show(report: Report, as_json: bool) -> None:
             )
             await _perform(Stage(report, screen))
         except asyncio.CancelledError:
+            report.interrupted = interrupts.number
             if not report.interrupted:
                 raise
-        screen.finish(report)
+        rows = [(row.act, row.what, row.value) for row in report.rows]
+        screen.table(("act", "what", "value"), rows)
+        screen.verdict(report.verdict(), _mood(report))
         if as_json:
             print(json.dumps(report.as_json()), flush=True)
     finally:
         screen.close()
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+        interrupts.close()
+    return report.exit_status()
+
+
+def _mood(report: Report) -> Mood:
+    return "good" if report.ok else "cut short" if report.interrupted else "bad"
 
 
 async def _perform(stage: Stage) -> None:

@@ -13,10 +13,10 @@ import time
 from typing import Any
 
 from aioshm import Handle, MessageQueue, ReaderDied
-from aioshm.cli.demo.children import Child, Children, Event
-from aioshm.cli.demo.line import Line
+from aioshm.cli.children import Child, Event
 from aioshm.cli.demo.message import Verifier, library_lines, messages
 from aioshm.cli.demo.stage import Stage, all_done
+from aioshm.cli.line import Line
 
 ACT = "crash"
 VICTIM = 1
@@ -81,7 +81,7 @@ async def conduct(stage: Stage) -> None:
     stage.act(ACT, f"kill -9 reader {VICTIM} while the writer waits for it, and replace it")
     phase = report.seconds / 4
     values = report.values.setdefault(ACT, {})
-    async with Children(report.loop) as children:
+    async with stage.children() as children:
         writer, readers = stage.start_queue(children)
         writer.be(ACT, "write", readers=len(readers))
         address: Any = (await writer.expect("here"))["address"]

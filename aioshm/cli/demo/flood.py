@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aioshm import Handle, MessageQueue
-from aioshm.cli.demo.children import Children, Event
-from aioshm.cli.demo.line import Line
+from aioshm.cli.children import Event
 from aioshm.cli.demo.message import Message, Verifier, library_lines, messages
 from aioshm.cli.demo.stage import Stage, all_done
+from aioshm.cli.line import Line
 
 ACT = "flood"
 _LINES_PER_SECOND = 300_000
@@ -123,7 +123,7 @@ async def _side(stage: Stage, name: str, module: str, begin: float) -> Rate:
         text = f"{name:<11}  {sent:,} messages, {sent / passed:,.0f}/s"
         stage.progress(begin + min(1.0, passed / report.seconds) / 2, text)
 
-    async with Children(report.loop) as children:
+    async with stage.children() as children:
         writer, readers = stage.start_queue(children)
         writer.be(module, "write", readers=len(readers), seconds=report.seconds)
         address: Any = (await writer.expect("here"))["address"]

@@ -6,15 +6,12 @@ that was known by then.
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aioshm.cli.machine import about
 from aioshm.cli.version import version
-
-_FEW = 4
 
 
 @dataclass(frozen=True)
@@ -125,26 +122,3 @@ class Report:
 
 def _key(act: str) -> str:
     return act.replace(" ", "_")
-
-
-def about() -> dict[str, Any]:
-    """What the figures depend on, apart from the options."""
-    return {
-        "python": platform.python_version(),
-        "implementation": platform.python_implementation(),
-        "machine": platform.machine(),
-        "kernel": platform.release(),
-        "cores": len(os.sched_getaffinity(0)),
-    }
-
-
-def percentile(sorted_values: list[int], percent: float) -> int:
-    """The value that `percent` per cent of them do not exceed."""
-    return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * percent / 100))]
-
-
-def listed(values: Sequence[float], form: str) -> str:
-    """Write several figures in one field: ``0.4 / 0.5 / 0.4``, or many as ``0.4 to 0.5``."""
-    if len(values) > _FEW:
-        return f"{min(values):{form}} to {max(values):{form}}"
-    return " / ".join(format(value, form) for value in values)

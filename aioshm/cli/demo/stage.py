@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from aioshm.cli.demo.children import Child, Children, Event
+from aioshm.cli.children import Child, Children, Event
 from aioshm.cli.demo.report import Report
-from aioshm.cli.demo.screen import Screen
+from aioshm.cli.screen import Screen
 
 
 @dataclass
@@ -35,6 +35,10 @@ class Stage:
         """Show how far the act is, from 0 to 1, and what is seen there."""
         self.last = text
         self.screen.progress(done, text)
+
+    def children(self) -> Children:
+        """The child processes of an act, none yet."""
+        return Children("aioshm.cli.demo.child", self.report.loop)
 
     def start_queue(self, children: Children) -> tuple[Child, list[Child]]:
         """Start a writer and the readers; they wait to be told what to be."""

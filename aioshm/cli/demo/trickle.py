@@ -13,11 +13,11 @@ from itertools import cycle
 from typing import Any
 
 from aioshm import Handle, MessageQueue, Reader, Writer
-from aioshm.cli.demo.children import Child, Children, Event
-from aioshm.cli.demo.line import Line
+from aioshm.cli.children import Child, Event
 from aioshm.cli.demo.message import Verifier, library_lines, make, stamped, time_of
-from aioshm.cli.demo.report import listed, percentile
 from aioshm.cli.demo.stage import Stage, all_done
+from aioshm.cli.figures import listed, percentile
+from aioshm.cli.line import Line
 
 ACT = "trickle"
 RATE = 100
@@ -83,7 +83,7 @@ async def conduct(stage: Stage) -> None:
     report = stage.report
     stage.act(ACT, f"{RATE} messages/s, then none")
     values = report.values.setdefault(ACT, {})
-    async with Children(report.loop) as children:
+    async with stage.children() as children:
         writer, readers = stage.start_queue(children)
         everybody = [writer, *readers]
         writer.be(ACT, "write", readers=len(readers), seconds=report.seconds)

@@ -12,11 +12,11 @@ import time
 from typing import Any
 
 from aioshm import Handle, MessageQueue, WriterDied
-from aioshm.cli.demo.children import Children, Event
-from aioshm.cli.demo.line import Line
+from aioshm.cli.children import Event
 from aioshm.cli.demo.message import Verifier, library_lines, messages
-from aioshm.cli.demo.report import listed
 from aioshm.cli.demo.stage import Stage, all_done
+from aioshm.cli.figures import listed
+from aioshm.cli.line import Line
 
 ACT = "writer gone"
 _TELL_EVERY = 32
@@ -62,7 +62,7 @@ async def conduct(stage: Stage) -> None:
     """Kill the writer, and see what the readers got."""
     report = stage.report
     stage.act(ACT, "kill -9 the writer in mid-flood")
-    async with Children(report.loop) as children:
+    async with stage.children() as children:
         writer, readers = stage.start_queue(children)
         writer.be("writer_gone", "write", readers=len(readers))
         address: Any = (await writer.expect("here"))["address"]

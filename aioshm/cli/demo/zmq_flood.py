@@ -19,8 +19,8 @@ import zmq
 import zmq.asyncio
 
 from aioshm.cli.demo.flood import enough_lines, send_for
-from aioshm.cli.demo.line import Line
 from aioshm.cli.demo.message import Message, Verifier, messages
+from aioshm.cli.line import Line
 
 _END = b""
 

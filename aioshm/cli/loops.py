@@ -1,4 +1,4 @@
-"""The event loops that the demo runs on, by name."""
+"""The event loops that a command runs on, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo shows: plain lines anywhere, a live bar and a table on a terminal.
+"""What a command shows: plain lines anywhere, a live bar and a table on a terminal.
 
 `open_screen` chooses. The plain screen writes whole lines without a control code, one a
 second while something goes on; the rich one needs the package of that name.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from typing import TYPE_CHECKING, Protocol, TextIO
-
-from aioshm.cli.demo.report import Report, Row
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,9 +18,15 @@ if TYPE_CHECKING:
 
 _FIRST, _EVERY = 0.3, 1.0
 
+Row = Sequence[str]
+"""The cells of a line of a table; the first is the name of its group."""
+
+Mood = Literal["good", "cut short", "bad"]
+_STYLES: dict[Mood, str] = {"good": "bold green", "cut short": "yellow", "bad": "bold red"}
+
 
 class Screen(Protocol):
-    """Where the demo shows what it does."""
+    """Where a command shows what it does."""
 
     def title(self, text: str) -> None:
         """Say what this is, once."""
@@ -35,8 +40,11 @@ class Screen(Protocol):
     def say(self, text: str) -> None:
         """Show a result."""
 
-    def finish(self, report: Report) -> None:
-        """Show the table and the verdict, as far as they go."""
+    def table(self, headings: Row, rows: Sequence[Row]) -> None:
+        """Show a table, at the end; nothing if it is empty."""
+
+    def verdict(self, lines: Sequence[str], mood: Mood) -> None:
+        """Say in the end how it went."""
 
     def close(self) -> None:
         """Give the terminal back as it was; safe to call twice."""
@@ -52,10 +60,11 @@ def open_screen(stream: TextIO) -> Screen:
     return PlainScreen(stream)
 
 
-def _headings(rows: list[Row]) -> list[str]:
-    """The first column: each act's name once."""
-    acts = [""] + [row.act for row in rows]
-    return [act if act != before else "" for before, act in itertools.pairwise(acts)]
+def _grouped(rows: Sequence[Row]) -> list[list[str]]:
+    """The rows with each group's name once."""
+    groups = [""] + [row[0] for row in rows]
+    firsts = [one if one != before else "" for before, one in itertools.pairwise(groups)]
+    return [[first, *row[1:]] for first, row in zip(firsts, rows, strict=True)]
 
 
 class PlainScreen:
@@ -93,16 +102,21 @@ class PlainScreen:
         """Show a result."""
         self._line(f"  {text}")
 
-    def finish(self, report: Report) -> None:
-        """Show the table and the verdict."""
-        if report.rows:
-            self._line()
-        what = max((len(row.what) for row in report.rows), default=0)
-        act = max((len(row.act) for row in report.rows), default=0)
-        for heading, row in zip(_headings(report.rows), report.rows, strict=True):
-            self._line(f"{heading:<{act}}  {row.what:<{what}}  {row.value}")
+    def table(self, headings: Row, rows: Sequence[Row]) -> None:
+        """Show a table."""
+        if not rows:
+            return
         self._line()
-        for line in report.verdict():
+        lines = [headings, *_grouped(rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+            self._line("  ".join(cells).rstrip())
+
+    def verdict(self, lines: Sequence[str], mood: Mood) -> None:
+        """Say how it went."""
+        self._line()
+        for line in lines:
             self._line(line)
 
     def close(self) -> None:
@@ -144,7 +158,7 @@ class RichScreen:
             console=self._console,
             transient=True,
             refresh_per_second=8,
-            # What goes through it is the demo's own, and all of it goes through `say`.
+            # What goes through it is the command's own, and all of it goes through `say`.
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -160,23 +174,27 @@ class RichScreen:
         """Show a result, above the bar."""
         self._console.print(f"  {text}", markup=False)
 
-    def finish(self, report: Report) -> None:
-        """Show the table and the verdict."""
+    def table(self, headings: Row, rows: Sequence[Row]) -> None:
+        """Show a table."""
         from rich import box
         from rich.table import Table
 
         self.close()
-        if report.rows:
-            table = Table("act", "what", "value", box=box.SIMPLE_HEAD, header_style="bold")
-            for heading, row in zip(_headings(report.rows), report.rows, strict=True):
-                if heading and table.row_count:
-                    table.add_section()
-                table.add_row(f"[cyan]{heading}[/]", row.what, row.value)
-            self._console.print(table)
-        style = "bold green" if report.ok else "yellow" if report.interrupted else "bold red"
-        for line in report.verdict():
-            style_now = "bold red" if line.startswith("FAILED") else style
-            self._console.print(line, style=style_now, markup=False)
+        if not rows:
+            return
+        table = Table(*headings, box=box.SIMPLE_HEAD, header_style="bold")
+        for first, *others in _grouped(rows):
+            if first and table.row_count:
+                table.add_section()
+            table.add_row(f"[cyan]{first}[/]", *others)
+        self._console.print(table)
+
+    def verdict(self, lines: Sequence[str], mood: Mood) -> None:
+        """Say how it went."""
+        self.close()
+        for line in lines:
+            style = "bold red" if line.startswith("FAILED") else _STYLES[mood]
+            self._console.print(line, style=style, markup=False)
 
     def close(self) -> None:
         """Take the bar away and show the cursor again."""

@@ -1,4 +1,4 @@
-"""The demo's child processes: started, listened to, killed on purpose, never left behind.
+"""The child processes of a command: started, listened to, killed on purpose, never left behind.
 
 The parent holds the other end of each child's line (line.py). Leaving the `async with`
 block of `Children` closes the lines, upon which the children leave by themselves; who
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -42,13 +42,19 @@ class Children:
     """The child processes of one act.
 
     Args:
+        module: what each of them runs, as in ``python -m``.
         loop: the event loop they run, by name.
         hang: seconds of silence after which a child counts as hanging.
+        env: their environment; None is the parent's.
     """
 
-    def __init__(self, loop: str, hang: float = HANG) -> None:
+    def __init__(
+        self, module: str, loop: str, hang: float = HANG, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.module = module
         self.loop = loop
         self.hang = hang
+        self.env = env
         self._all: list[Child] = []
         self._loop = asyncio.get_running_loop()
         self._trouble: asyncio.Future[None] = self._loop.create_future()
@@ -126,6 +132,7 @@ class Child:
     Attributes:
         name: what it is called in reports.
         exited: done when the process has exited.
+        silent: done when neither it nor any process that it started can say anything more.
     """
 
     def __init__(self, children: Children, name: str) -> None:
@@ -136,7 +143,8 @@ class Child:
         self._something: asyncio.Future[None] | None = None
         self._killed = self._finished = self._erred = self._hung_up = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "aioshm.cli.demo.child"],
+            [sys.executable, "-m", children.module],
+            env=children.env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -144,11 +152,12 @@ class Child:
             process_group=0,
         )
         self.exited: asyncio.Future[None] = self._loop.create_future()
+        self.silent: asyncio.Future[None] = self._loop.create_future()
         self._pidfd = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._pidfd, self._exit)
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        self._out = _Pipe(self._process.stdout, self._hear)
+        self._out = _Pipe(self._process.stdout, self._hear, self.silent)
         self._err = _Pipe(self._process.stderr, self._complaint)
         self._complaints = b""
         self._rest = b""
@@ -283,8 +292,13 @@ class Child:
 class _Pipe:
     """The reading end of a pipe from a child, in the running loop."""
 
-    def __init__(self, pipe: IO[bytes], take: Callable[[bytes], None]) -> None:
-        self._pipe, self._take = pipe, take
+    def __init__(
+        self,
+        pipe: IO[bytes],
+        take: Callable[[bytes], None],
+        end: asyncio.Future[None] | None = None,
+    ) -> None:
+        self._pipe, self._take, self._end = pipe, take, end
         self._loop = asyncio.get_running_loop()
         os.set_blocking(pipe.fileno(), False)
         self._loop.add_reader(pipe.fileno(), self._read)
@@ -310,3 +324,5 @@ class _Pipe:
         if not self._pipe.closed:
             self._loop.remove_reader(self._pipe.fileno())
             self._pipe.close()
+            if self._end is not None and not self._end.done():
+                self._end.set_result(None)

@@ -1,4 +1,4 @@
-"""The line between a child process of the demo and its parent: the child's side.
+"""The line between a child process of a command and its parent: the child's side.
 
 ::
 
