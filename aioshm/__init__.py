@@ -4,7 +4,7 @@ One writer broadcasts Python objects to known readers through a ring buffer in s
 memory; every reader gets every message. A file imports only from the floors below its
 own; `shm` knows neither asyncio nor sockets::
 
-    5   cli/                                the commands: aioshm demo
+    5   cli/                                the commands: aioshm demo, aioshm bench
     4   queue.py  over  ends/               MessageQueue, Writer, Reader: the asyncio shell
     3   links/  waiting.py                  how ends meet; how they wait
     2   shm/                                the engine: ring, layout, ordering, segment, doorbell

@@ -177,7 +177,11 @@ class Child:
 
     def be(self, act: str, end: str, **values: Any) -> None:
         """Tell it what to be: an end of an act, with its arguments."""
-        self._tell({"loop": self._children.loop, "act": act, "end": end, **values})
+        self.ask({"act": act, "end": end, **values})
+
+    def ask(self, values: dict[str, Any]) -> None:
+        """Tell it what to do, first of all."""
+        self._tell({"loop": self._children.loop, **values})
 
     def do(self, command: str) -> None:
         """Give it a command."""

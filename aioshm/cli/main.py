@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from aioshm.cli.bench import command as bench
 from aioshm.cli.demo import command as demo
 from aioshm.cli.version import version
 
-_COMMANDS = (demo,)
+_COMMANDS = (demo, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

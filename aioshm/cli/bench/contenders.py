@@ -1,0 +1,81 @@
+"""Who is measured: aioshm with each ring there is, its peers, and the floors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+RINGS = ("python",)
+"""The rings of aioshm, as AIOSHM_RING names them."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to get messages across.
+
+    Args:
+        key: its name in JSON.
+        name: its name for people.
+        channel: the class, or the floor, that `child.py` measures.
+        needs: the distribution that must be installed, if any.
+        module: what is imported from there.
+        env: environment of its processes.
+    """
+
+    key: str
+    name: str
+    channel: str
+    needs: str = ""
+    module: str = ""
+    env: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def version(self) -> str | None:
+        """The installed version, "" where there is nothing to install, None if it is missing."""
+        if not self.needs:
+            return ""
+        if find_spec(self.module) is None:
+            return None
+        try:
+            return version(self.needs)
+        except PackageNotFoundError:
+            return "unknown"
+
+
+_CHANNELS = "aioshm.cli.bench.channels"
+
+
+def _peer(key: str, name: str, channel: str, needs: str = "", module: str = "") -> Contender:
+    return Contender(key, name, f"{_CHANNELS}.{channel}", needs, module)
+
+
+AIOSHM = tuple(
+    Contender(
+        f"aioshm-{ring}",
+        f"aioshm, {ring} ring",
+        f"{_CHANNELS}.shm.Shm",
+        env={"AIOSHM_RING": ring},
+    )
+    for ring in RINGS
+)
+ZMQ_IPC = _peer("zmq-ipc", "zmq.asyncio ipc PUSH/PULL", "zeromq.PushPull", "pyzmq", "zmq")
+ZMQ_NOCOPY = _peer(
+    "zmq-nocopy", "the same, sent with copy=False", "zeromq.PushPullNoCopy", "pyzmq", "zmq"
+)
+ZMQ_XPUB = _peer("zmq-xpub", "zmq.asyncio ipc XPUB/SUB", "zeromq.XpubSub", "pyzmq", "zmq")
+ZMQ_TCP = _peer("zmq-tcp", "zmq.asyncio tcp DEALER/ROUTER", "zeromq.RouterDealer", "pyzmq", "zmq")
+MP_QUEUE = _peer("mp-queue", "multiprocessing.Queue", "blocking.MpQueue")
+MP_PIPE = _peer("mp-pipe", "multiprocessing.Pipe", "blocking.MpPipe")
+FASTER_FIFO = _peer(
+    "faster-fifo", "faster-fifo", "blocking.FasterFifo", "faster-fifo", "faster_fifo"
+)
+ICEORYX = _peer("iceoryx2", "iceoryx2 (polling)", "iceoryx.Iceoryx", "iceoryx2", "iceoryx2")
+
+PICKLE = Contender("pickle", "pickle alone", "pickle")
+MEMCPY = Contender("memcpy", "memcpy alone", "memcpy")
+EVENTFD = Contender("eventfd", "eventfd + epoll alone", "eventfd")
+
+PEERS = (ZMQ_IPC, ZMQ_NOCOPY, ZMQ_XPUB, ZMQ_TCP, MP_QUEUE, MP_PIPE, FASTER_FIFO, ICEORYX)
+FLOORS = (PICKLE, MEMCPY, EVENTFD)
+ALL = (*AIOSHM, *PEERS, *FLOORS)
