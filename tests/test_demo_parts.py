@@ -268,7 +268,7 @@ async def test_a_killed_child_was_to_die() -> None:
 
 async def test_a_child_that_does_not_leave_is_killed_and_named() -> None:
     with pytest.raises(ChildFailed, match="stopped did not leave when told to"):
-        async with Children(CHILD, current_loop()) as children:
+        async with Children(CHILD, current_loop(), hang=1.0) as children:
             child = children.start("stopped")
             os.kill(child.pid, signal.SIGSTOP)
 

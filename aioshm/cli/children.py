@@ -2,7 +2,7 @@
 
 The parent holds the other end of each child's line (line.py). Leaving the `async with`
 block of `Children` closes the lines, upon which the children leave by themselves; who
-does not within a few seconds is killed. A child that ends, errs or falls silent against
+hangs instead is killed. A child that ends, errs or falls silent against
 the plan is trouble, and whoever waits for any child gets it. An error of one end is often
 what came of the death of another, so that a death goes before the errors around it.
 
@@ -27,9 +27,8 @@ from typing import IO, Any, Self
 Event = dict[str, Any]
 
 HANG = 20.0
-"""Seconds of silence after which a child counts as hanging."""
+"""Seconds of silence, or of not leaving, after which a child counts as hanging."""
 
-_LEAVE_WITHIN = 3.0
 _DEATH_FIRST = 0.2
 _KEEP = 4096
 
@@ -44,7 +43,7 @@ class Children:
     Args:
         module: what each of them runs, as in ``python -m``.
         loop: the event loop they run, by name.
-        hang: seconds of silence after which a child counts as hanging.
+        hang: seconds of silence, or of not leaving, after which a child counts as hanging.
         env: their environment; None is the parent's.
     """
 
@@ -113,7 +112,7 @@ class Children:
         exits = [child.exited for child in self._all]
         try:
             if exits:
-                await asyncio.wait(exits, timeout=_LEAVE_WITHIN)
+                await asyncio.wait(exits, timeout=self.hang)
         finally:
             stuck = [child.name for child in self._all if not child.dispose()]
             if stuck:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+
+from aioshm.cli.version import version_of
 
 RINGS = ("python",)
 """The rings of aioshm, as AIOSHM_RING names them."""
@@ -35,12 +35,7 @@ class Contender:
         """The installed version, "" where there is nothing to install, None if it is missing."""
         if not self.needs:
             return ""
-        if find_spec(self.module) is None:
-            return None
-        try:
-            return version(self.needs)
-        except PackageNotFoundError:
-            return "unknown"
+        return version_of(self.module, self.needs)
 
 
 _CHANNELS = "aioshm.cli.bench.channels"
@@ -61,7 +56,7 @@ AIOSHM = tuple(
 )
 ZMQ_IPC = _peer("zmq-ipc", "zmq.asyncio ipc PUSH/PULL", "zeromq.PushPull", "pyzmq", "zmq")
 ZMQ_NOCOPY = _peer(
-    "zmq-nocopy", "the same, sent with copy=False", "zeromq.PushPullNoCopy", "pyzmq", "zmq"
+    "zmq-nocopy", "zmq.asyncio ipc, copy=False", "zeromq.PushPullNoCopy", "pyzmq", "zmq"
 )
 ZMQ_XPUB = _peer("zmq-xpub", "zmq.asyncio ipc XPUB/SUB", "zeromq.XpubSub", "pyzmq", "zmq")
 ZMQ_TCP = _peer("zmq-tcp", "zmq.asyncio tcp DEALER/ROUTER", "zeromq.RouterDealer", "pyzmq", "zmq")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal
 
 from aioshm.cli.bench.contenders import (
@@ -21,6 +20,7 @@ from aioshm.cli.bench.contenders import (
     Contender,
 )
 from aioshm.cli.bench.payload import KINDS, SMALL
+from aioshm.cli.version import version_of
 
 Work = Literal["flood", "round trip", "rate"]
 
@@ -163,4 +163,6 @@ def choose(quick: bool, only: Sequence[str]) -> list[Case]:
 
 def missing_of(case: Case) -> str:
     """The distribution without which nobody can send this payload; "" if all is there."""
-    return "numpy" if case.kind == "numpy" and find_spec("numpy") is None else ""
+    if case.kind != "numpy" or version_of("numpy", "numpy"):
+        return ""
+    return "numpy"

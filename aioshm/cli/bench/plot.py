@@ -21,10 +21,10 @@ from aioshm.cli.bench.work import PER_DECADE
 Point = tuple[float, float]
 
 _SHOWN = (*AIOSHM, *PEERS)
-# Okabe and Ito's colours, which people tell apart however they see colours, and two greys.
+# Okabe and Ito's colours, which people tell apart however they see colours.
 _COLOURS = (
     "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#888888",
-    "#bbbbbb",
+    "#a6761d", "#66a61e",
 )  # fmt: skip
 _WIDTH, _HEIGHT = 340, 260
 _LEFT, _TOP, _BETWEEN = 64, 64, 76

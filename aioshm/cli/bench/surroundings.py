@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import version as version_of
-from importlib.util import find_spec
 from typing import Any
 
 import aioshm
 from aioshm.cli.bench.contenders import PEERS, RINGS
 from aioshm.cli.machine import about
-from aioshm.cli.version import version
+from aioshm.cli.version import version, version_of
 
 
 def surroundings(loop: str) -> dict[str, Any]:
     """The machine and how busy it was, all versions, the rings, the fence and the loop."""
-    peers = {peer.needs: peer.version for peer in PEERS if peer.needs and peer.version}
-    others = {name: version_of(name) for name in ("numpy", "uvloop") if find_spec(name)}
+    versions = {peer.needs: peer.version for peer in PEERS if peer.needs}
+    versions |= {name: version_of(name, name) for name in ("numpy", "uvloop")}
     return {
         "aioshm": version(),
         **about(),
@@ -24,7 +22,7 @@ def surroundings(loop: str) -> dict[str, Any]:
         "rings": list(RINGS),
         "fence": aioshm.fence_implementation(),
         "loop": loop,
-        "versions": {**peers, **others},
+        "versions": {name: found for name, found in versions.items() if found},
     }
 
 

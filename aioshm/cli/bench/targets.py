@@ -76,7 +76,7 @@ def _judge_one(target: Target, ring: str, ours: Result, theirs: Result | None) -
     name = f" {theirs.contender.name}" if theirs else ""
     if target.at_least and theirs:
         least, times = target.at_least[column], ours.times_better(theirs) or 0.0
-        text = f"{times:.1f}x better than{name}"
+        text = f"{times:.2f}x better than{name}"
         return Verdict(target.what, ring, times, text, f">= {least:g}x", times >= least)
     if target.at_most and theirs:
         most, times = target.at_most[column], ours.median / theirs.median
