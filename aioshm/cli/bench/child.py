@@ -54,10 +54,11 @@ def _measure(line: Line, asked: dict[str, Any], loop: str) -> work.Figures:
 
 
 def _bells(line: Line, seconds: float, interval: float) -> work.Figures:
-    bells, family = floors.Bells(), Family()
-    family.fork("the answering process", bells.pong, line.tell)
+    bells, family = floors.Bells(), Family(line.tell)
+    family.fork("the answering process", bells.pong)
     figures = work.latency(bells.ping(seconds, interval))
     family.collect()
+    bells.close()
     return {**figures, "readers": []}
 
 

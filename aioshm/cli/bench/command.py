@@ -29,6 +29,7 @@ from aioshm.cli.screen import Screen, open_screen
 
 _ROUNDS, _SECONDS = 5, 1.0
 _QUICK_ROUNDS, _QUICK_SECONDS = 1, 0.25
+_SHOW_EVERY = 0.25
 
 _SUMMARY = "measure the queue beside its peers, on this machine"
 _DESCRIPTION = """\
@@ -203,13 +204,23 @@ async def _measure(run: _Run, screen: Screen) -> None:
     with Bench(run.loop) as bench:
         for number, (round_, case, contender) in enumerate(turns):
             text = f"round {round_ + 1} of {run.rounds}: {case.key}, {contender.name}"
-            screen.progress(number / len(turns), text)
+            showing = asyncio.create_task(_show_progress(screen, number / len(turns), text))
             try:
                 figures = await bench.measure(case, contender, run.seconds)
             except (ChildFailed, OSError) as error:
                 run.results.failures.append(f"{case.key}: {contender.name}: {error}")
             else:
                 run.results.add(case, contender, figures)
+            finally:
+                showing.cancel()
+            if showing.done():
+                showing.result()  # what is shown has nowhere to go
+
+
+async def _show_progress(screen: Screen, done: float, text: str) -> None:
+    while True:
+        screen.progress(done, text)
+        await asyncio.sleep(_SHOW_EVERY)
 
 
 def _turns(run: _Run) -> list[tuple[int, Case, Contender]]:

@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
@@ -33,44 +34,76 @@ def cpu_of(pids: list[int]) -> list[int]:
 
 
 class Family:
-    """The forked processes of a measurement.
+    """The forked processes of a measurement; if one of them breaks, all end.
 
-    Attributes:
-        pids: who they are, in the order in which they were forked.
+    Args:
+        tell: tells the command of an error.
     """
 
-    def __init__(self) -> None:
-        self.pids: list[int] = []
-        self._results: list[int] = []
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self._tell = tell
+        self._members: list[_Member] = []
+        signal.signal(signal.SIGCHLD, self._look)
 
-    def fork(self, name: str, run: Callable[[], dict[str, Any]], tell: Callable[..., None]) -> None:
-        """Run something in a process of its own; `tell` tells the command of its error."""
+    @property
+    def pids(self) -> list[int]:
+        """Who they are, in the order in which they were forked."""
+        return [member.pid for member in self._members]
+
+    def _look(self, *_: object) -> None:
+        """End the measurement if a process ended badly; nobody may be waiting for it."""
+        for member in self._members:
+            try:
+                # Not reaped here: `collect` does that.
+                ended = os.waitid(os.P_PID, member.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                continue  # collected
+            if ended is not None and ended.si_status:
+                code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+                self._tell("error", text=member.ended(code))
+                os._exit(1)
+
+    def fork(self, name: str, run: Callable[[], dict[str, Any]]) -> None:
+        """Run something in a process of its own."""
         reading, writing = os.pipe()
         parent = os.getpid()
         pid = os.fork()
         if pid:
             os.close(writing)
-            self.pids.append(pid)
-            self._results.append(reading)
+            self._members.append(_Member(name, pid, reading))
             return
         status = 1
         try:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             die_with(parent)
             with open(writing, "w") as file:
                 json.dump(run(), file)
             status = 0
         except Exception as error:
-            tell("error", text=f"{name}: {type(error).__name__}: {error}")
+            self._tell("error", text=f"{name}: {type(error).__name__}: {error}")
         finally:
             os._exit(status)
 
     def collect(self) -> list[dict[str, Any]]:
         """Wait until all of them have ended, and give their results."""
         results = []
-        for pid, fd in zip(self.pids, self._results, strict=True):
-            with open(fd) as file:
+        for member in self._members:
+            with open(member.result) as file:
                 text = file.read()
-            os.waitpid(pid, 0)
-            # Without a result it has told its error, which ends the measurement.
-            results.append(json.loads(text) if text else {"messages": 0, "wrong": 0})
+            _, status = os.waitpid(member.pid, 0)
+            if code := os.waitstatus_to_exitcode(status):
+                raise ChildProcessError(member.ended(code))
+            results.append(json.loads(text))
         return results
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    pid: int
+    result: int
+
+    def ended(self, code: int) -> str:
+        """Say how it ended."""
+        how = f"by signal {-code}" if code < 0 else f"with status {code}"
+        return f"{self.name} (pid {self.pid}) ended {how}"

@@ -60,12 +60,18 @@ class Bells:
     def _listening_to(fd: int) -> Callable[[], int]:
         epoll = select.epoll()
         epoll.register(fd, select.EPOLLIN)
+        poll, read = epoll.poll, os.eventfd_read
 
         def listen() -> int:
-            epoll.poll()
-            return os.eventfd_read(fd)
+            poll()
+            return read(fd)
 
         return listen
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self._there)
+        os.close(self._back)
 
     def pong(self) -> dict[str, int]:
         """Answer until told to end, by a ring of more than 1."""

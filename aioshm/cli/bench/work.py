@@ -90,7 +90,7 @@ def round_trip(
     line: Line, there: Channel, back: Channel, payload: Payload, seconds: float, interval: float
 ) -> Figures:
     """Send a message, wait for it to come back, over and over: microseconds, the median."""
-    family = Family()
+    family = Family(line.tell)
 
     async def answer() -> Figures:
         verifier = Verifier(payload)
@@ -128,7 +128,7 @@ def round_trip(
         parks = sum(reader["parks"] for reader in readers) / len(times)
         return {**latency(times), "parks": parks, "sent": len(times), "readers": readers}
 
-    family.fork("the answering process", lambda: there.drive(answer()), line.tell)
+    family.fork("the answering process", lambda: there.drive(answer()))
     return there.drive(ask())
 
 
@@ -145,14 +145,14 @@ def latency(times: list[int]) -> Figures:
 
 
 def _fork_readers(line: Line, channel: Channel, payload: Payload) -> Family:
-    family = Family()
+    family = Family(line.tell)
     gc.freeze()  # so that collections there leave alone the pages that the processes share
     for rank in range(channel.setting.readers):
 
         def read(rank: int = rank) -> Figures:
             return channel.drive(_read(channel, rank, payload))
 
-        family.fork(f"reader {rank}", read, line.tell)
+        family.fork(f"reader {rank}", read)
     return family
 
 

@@ -94,6 +94,7 @@ class Channel(ABC):
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self._pipes = [os.pipe() for _ in range(setting.readers)]
+        self._answers = os.pipe()
 
     def tell(self, address: str) -> None:
         """In the writer: tell all readers where it is."""
@@ -104,6 +105,15 @@ class Channel(ABC):
         """In a reader: wait until the writer tells where it is."""
         with open(self._pipes[rank][0], closefd=False) as file:
             return file.readline().rstrip("\n")
+
+    def answer(self) -> None:
+        """In a reader: tell the writer that it is there."""
+        os.write(self._answers[1], b".")
+
+    def hear_answers(self) -> None:
+        """In the writer: wait until every reader has answered."""
+        for _ in range(self.setting.readers):
+            os.read(self._answers[0], 1)
 
     @abstractmethod
     def writer(self) -> AbstractAsyncContextManager[Out]:

@@ -47,6 +47,9 @@ class Iceoryx(Channel):
         config = iox.config.default()
         config.global_cfg.prefix = iox.FileName.new(_prefix(self.setting.scratch))
         config.global_cfg.root_path = iox.Path.new(self.setting.scratch)
+        # Nobody here cleans up behind others: it would look at processes that are starting.
+        config.global_cfg.node.cleanup_dead_nodes_on_creation = False
+        config.global_cfg.node.cleanup_dead_nodes_on_destruction = False
         self._node = (
             iox.NodeBuilder.new()
             .config(config)
@@ -87,11 +90,14 @@ class Iceoryx(Channel):
             while service.dynamic_config.number_of_subscribers < self.setting.readers:
                 os.sched_yield()
             publisher.update_connections()
+            self.tell("connected")
+            self.hear_answers()
 
         try:
             yield Out(send, ready)
         finally:
             publisher.delete()
+            self._node = None
 
     @asynccontextmanager
     async def reader(self, rank: int) -> AsyncIterator[In]:
@@ -109,7 +115,15 @@ class Iceoryx(Channel):
             sample.delete()
             return message
 
+        async def ready() -> None:
+            # The first look connects the reader. Messages that filled its buffer before
+            # that were seen to be followed by a hole.
+            self.hear(rank)
+            assert subscriber.receive() is None
+            self.answer()
+
         try:
-            yield In(receive)
+            yield In(receive, ready)
         finally:
             subscriber.delete()
+            self._node = None
