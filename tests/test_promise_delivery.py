@@ -175,6 +175,6 @@ async def test_a_cursor_that_was_set_back_does_not_make_the_two_ends_wait_for_ea
             assert reader._ring is not None
             waiting = asyncio.create_task(reader.dequeue(HANG))
             await until(lambda: reader.stats().waits.parks)
-            reader._segments[1].words[reader._ring._read] = 0  # another reader's doing
+            reader._segments[1].words[writer._layout.read(0)] = 0  # another reader's doing
             await writer.enqueue((2, bytes(4000)), timeout=HANG)
             assert (await waiting)[0] == 2
