@@ -75,9 +75,9 @@ class Command:
         while not re.search(pattern, self.shown):
             assert self._read(until), f"{pattern!r} was never shown in:\n{self.shown}"
 
-    def end(self) -> int:
-        """Read to the end; returns the exit status."""
-        until = time.monotonic() + 3 * HANG  # a whole run, with nothing shown in between
+    def end(self, within: float = 3 * HANG) -> int:
+        """Read to the end of a whole run; returns the exit status."""
+        until = time.monotonic() + within
         while self._read(until):
             pass
         return self.process.wait(HANG)

@@ -18,6 +18,7 @@ def test_without_a_command_it_prints_its_help_and_fails(capsys: pytest.CaptureFi
     assert out == ""
     assert "usage: aioshm" in err
     assert "demo" in err
+    assert "bench" in err
 
 
 def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +42,13 @@ def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "--seconds", "inf"], "inf where above 0 and up to 3600 were expected"),
         (["demo", "--seconds", "long"], "invalid number of seconds value: 'long'"),
         (["demo", "--loop", "trio"], "invalid choice: 'trio'"),
+        (["bench", "--rounds", "0"], "0 where 1 to 1000 were expected"),
+        (["bench", "--rounds", "few"], "invalid number of rounds value: 'few'"),
+        (["bench", "--seconds", "nan"], "nan where above 0 and up to 3600 were expected"),
+        (["bench", "--only", "thruput"], "'thruput' is in none of these: throughput-1, "),
+        (["bench", "--only"], "expected at least one argument"),
+        (["bench", "--plot", "out.png"], "'out.png' is no FILE.svg in a folder to write to"),
+        (["bench", "--plot", "/nowhere/out.svg"], "is no FILE.svg in a folder to write to"),
     ],
 )
 def test_bad_usage_is_told_and_exits_with_2(
@@ -54,9 +62,16 @@ def test_bad_usage_is_told_and_exits_with_2(
     assert said in err
 
 
-def test_help_says_what_the_demo_shows() -> None:
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("demo", "flood trickle crash gone --readers --seconds --loop --json"),
+        ("bench", "--quick --only --rounds --seconds --loop --json --plot throughput-8 pip"),
+    ],
+)
+def test_help_says_what_a_command_shows(command: str, words: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "aioshm", "demo", "--help"],
+        [sys.executable, "-m", "aioshm", command, "--help"],
         capture_output=True,
         cwd=ROOT,
         timeout=HANG,
@@ -65,8 +80,6 @@ def test_help_says_what_the_demo_shows() -> None:
     )
     assert run.returncode == 0
     assert run.stderr == ""
-    assert run.stdout.startswith("usage: aioshm demo")
-    for word in ("flood", "trickle", "crash", "writer gone", "Exit status"):
+    assert run.stdout.startswith(f"usage: aioshm {command}")
+    for word in [*words.split(), "Exit status"]:
         assert word in run.stdout
-    for option in ("--readers", "--seconds", "--loop", "--json"):
-        assert option in run.stdout
