@@ -2,7 +2,7 @@
 
 Its Python binding has nothing that asyncio could wait on, so a reader looks again and
 again and lets others run in between. What it would leave after a kill lies in the
-scratch folder, and in /dev/shm under a prefix made of that folder's name (`leftovers`).
+scratch folder, and in /dev/shm under a prefix made of that folder's path (`leftovers`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _SHM = Path("/dev/shm")
 
 
 def _prefix(scratch: str) -> str:
-    return f"{os.path.basename(scratch)}_"
+    # With the folder it lies in, so that it can be told whose processes left something.
+    return "_".join([*Path(scratch).parts[-2:], ""])
 
 
 def leftovers(scratch: str) -> Iterator[Path]:
