@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from aioshm.shm import ring_reader, ring_writer
 from tests.helpers import children, descriptors, mappings
 
 
@@ -72,6 +73,17 @@ def runtime_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def python_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all ends, here and in children, run on the Python ring.
+
+    For what happens between two accesses to memory, where a test can get in there alone.
+    """
+    monkeypatch.setenv("AIOSHM_RING", "python")
+    monkeypatch.setattr("aioshm.ends.writer.RingWriter", ring_writer.RingWriter)
+    monkeypatch.setattr("aioshm.ends.reader.RingReader", ring_reader.RingReader)
 
 
 @pytest.fixture(autouse=True)

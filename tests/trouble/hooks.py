@@ -4,6 +4,7 @@ A moment is just before or just after an access.
 
 The ring finds the functions by which it touches shared words among its module's names, so
 they can be replaced there; what fills or reads a record's header, and what rings a bell, too.
+That is the Python ring: a test with a hook uses the fixture `python_ring`.
 """
 
 from __future__ import annotations

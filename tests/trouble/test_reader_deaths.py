@@ -76,6 +76,7 @@ async def goes_on_without(queue: Writer, dead: Child, survivor: Child) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @case(23, "while parked", "while reading", "while holding a lease", "during admission")
+@pytest.mark.usefixtures("python_ring")
 async def test_reader_killed(how: str) -> None:
     if how == "while reading":
         await _while_reading()

@@ -105,6 +105,7 @@ async def read_and_stop(pipe: Pipe, handle: Handle, moment: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @case(26)
+@pytest.mark.usefixtures("python_ring")
 async def test_taken_again(how: str) -> None:
     """Whatever the moment it stops at, it hears of it, and its successor does not notice."""
     for moment in itertools.count(1):

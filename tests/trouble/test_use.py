@@ -211,6 +211,7 @@ def _interrupt() -> None:
 
 
 @case(27, "in enqueue", "in dequeue")
+@pytest.mark.usefixtures("python_ring")
 async def test_interrupt(how: str) -> None:
     interrupted = 0
     while await (_interrupt_writer if how == "in enqueue" else _interrupt_reader)(interrupted + 1):

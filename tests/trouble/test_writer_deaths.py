@@ -100,6 +100,7 @@ def same(got: Any, expected: Any) -> bool:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @case(24, "before READY", "while readers park", "publish", "many frames", "a lease", "closing")
+@pytest.mark.usefixtures("python_ring")
 async def test_writer_killed(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if how == "before READY":
         await _before_ready()
