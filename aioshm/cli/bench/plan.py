@@ -136,6 +136,8 @@ CASES = (
         AIOSHM, interval=STEP, yield_for=2.5e-3, quick=True,
     ),
     *(_payload(kind, name, size) for kind in KINDS for name, size in SIZES.items()),
+    # Above max_chunk_bytes, so that aioshm sends it beside the ring.
+    _payload("bytes", "16MiB", 16 << 20),
     # Two of the looks that an idle end takes by itself, one a second.
     _cpu("idle", "idle", 0.0, at_least=2.0, quick=True),
     _cpu("100", "100 messages/s", 100.0, at_least=1.0, quick=True),

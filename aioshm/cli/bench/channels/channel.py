@@ -31,6 +31,9 @@ T = TypeVar("T")
 _AHEAD = 16 << 20
 """Bytes that a writer may be ahead of a reader, about as many as aioshm's default ring."""
 
+_AT_LEAST = 4
+"""Messages that it may be ahead, however large."""
+
 
 async def _at_once() -> None:
     pass
@@ -74,12 +77,12 @@ class Setting:
     @property
     def depth(self) -> int:
         """Messages that a writer may be ahead, where that is counted in messages."""
-        return max(8, min(1000, _AHEAD // self.nbytes))
+        return max(_AT_LEAST, min(1000, _AHEAD // self.nbytes))
 
     @property
     def ahead(self) -> int:
         """Bytes that a writer may be ahead, where that is counted in bytes."""
-        return _AHEAD
+        return max(_AHEAD, _AT_LEAST * self.nbytes)
 
 
 class Channel(ABC):
