@@ -7,7 +7,7 @@ import ctypes
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,22 @@ async def pair_as(pipe: Pipe, uid: int, runtime: str | None, temporary: str) -> 
         pipe.send(writer.handle.path)
 
 
+@pytest.fixture
+def anybodys_path() -> Iterator[Path]:
+    """A folder that every user can enter.
+
+    Not pytest's: one run of it shuts out other users again while another one is under way.
+    """
+    with tempfile.TemporaryDirectory(prefix="aioshm-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @case(11, "unset", "missing", "not writable", "owned by another", "shared with others")
-async def test_runtime_directory(how: str, tmp_path: Path) -> None:
+async def test_runtime_directory(how: str, anybodys_path: Path) -> None:
     assert os.geteuid() == 0, "this test gives up root, so it has to be run as root"
-    runtime, temporary = tmp_path / "run", tmp_path / "tmp"
-    temporary.mkdir(mode=0o777)
-    for path in (tmp_path, *list(tmp_path.parents)[:2]):
-        path.chmod(0o755)  # pytest makes its own for one user
+    runtime, temporary = anybodys_path / "run", anybodys_path / "tmp"
+    temporary.mkdir()
     temporary.chmod(0o1777)
     if how != "missing":
         runtime.mkdir(mode=0o500 if how == "not writable" else 0o700)
