@@ -40,7 +40,7 @@ def flood(line: Line, channel: Channel, payload: Payload, seconds: float) -> Fig
             await out.ready()
             start = time.monotonic_ns()
             sent = await _send_for(seconds, out, payload)
-            got = family.collect()
+            got = await channel.aside(family.collect)
         passed = (max(reader["end"] for reader in got) - start) / 1e9
         return {
             "value": sent / passed,
@@ -70,7 +70,7 @@ def rate(
                 sent = await _send_at(per_s, seconds, channel, out, payload)
             after, passed = cpu_of(pids), time.monotonic_ns() - start
             await out.send(None)
-            got = family.collect()
+            got = await channel.aside(family.collect)
         used = [100 * (b - a) / passed for a, b in zip(before, after, strict=True)]
         return {
             "value": used[1],
@@ -123,7 +123,7 @@ def round_trip(
             await out.send(None)
             mine = {**verifier.report(), "parks": end.parks()}
             # Its writer goes only when the other end has read the last of it.
-            others = family.collect()
+            others = await there.aside(family.collect)
         readers = [*others, mine]
         parks = sum(reader["parks"] for reader in readers) / len(times)
         return {**latency(times), "parks": parks, "sent": len(times), "readers": readers}

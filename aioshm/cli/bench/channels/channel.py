@@ -133,6 +133,10 @@ class Channel(ABC):
         else:
             await asyncio.sleep(seconds)
 
+    async def aside(self, function: Callable[[], T]) -> T:
+        """Call something that blocks, and let a loop run meanwhile: it may have to send."""
+        return function() if self.blocks else await asyncio.to_thread(function)
+
     def drive(self, main: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine of one process to its end."""
         if not self.blocks:
