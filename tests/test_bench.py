@@ -90,19 +90,21 @@ def test_a_quick_run_measures_everybody_and_says_so_in_json(tmp_path: Path) -> N
     assert told["ok"] is True
     assert told["interrupted"] is False
     assert told["failures"] == []
-    assert told["missing"] == {}
+    assert set(told["missing"]) <= {"aioshm-c"}  # there may be no compiler
+    there = [one for one in AIOSHM if one.key not in told["missing"]]
+    assert list(told["rings"]) == [one.key.removeprefix("aioshm-") for one in there]
+    assert all(told["rings"].values())
     assert told["quick"] is True
     assert told["rounds"] == 1
     assert told["seconds"] == 0.02
     assert told["loop"] == "uvloop"
-    assert told["fence"]
-    assert told["rings"]
     assert told["processor"]
     assert set(told["versions"]) == {"pyzmq", "faster-fifo", "iceoryx2", "numpy", "uvloop"}
     quick = [case for case in CASES if case.quick]
     assert [case["case"] for case in told["cases"]] == [case.key for case in quick]
     for case, said in zip(quick, told["cases"], strict=True):
-        assert set(said["results"]) == {contender.key for contender in case.contenders}
+        there_too = {one.key for one in case.contenders} - set(told["missing"])
+        assert set(said["results"]) == there_too
         for result in said["results"].values():
             assert len(result["rounds"]) == 1
             assert result["min"] == result["median"] == result["max"]
@@ -111,8 +113,8 @@ def test_a_quick_run_measures_everybody_and_says_so_in_json(tmp_path: Path) -> N
                 assert 0 < result["median"] <= result["rounds"][0]["p99"]
         ours = said["results"][AIOSHM[0].key]
         assert set(ours["times_better"]) == set(said["results"]) - {AIOSHM[0].key}
-    assert len(told["targets"]) == 9 * len(AIOSHM)
-    assert [target["met"] for target in told["targets"]].count(None) == 2 * len(AIOSHM)
+    assert len(told["targets"]) == 9 * len(there)
+    assert [target["met"] for target in told["targets"]].count(None) == 2 * len(there)
     # People may read along on stderr.
     assert re.search(r"%  round 1 of 1: ", errors)
     assert "every message was verified" in errors
@@ -121,7 +123,7 @@ def test_a_quick_run_measures_everybody_and_says_so_in_json(tmp_path: Path) -> N
     assert picture.tag == "{http://www.w3.org/2000/svg}svg"
     # One reader and eight are among the quick cases, the payloads of several sizes are not.
     shown = [*CASE["throughput-1"].contenders, *CASE["throughput-8"].contenders]
-    points = [contender for contender in shown if contender not in FLOORS]
+    points = [one for one in shown if one not in FLOORS and one.key not in told["missing"]]
     assert len(picture.findall("{*}circle")) == len(points)
 
 
@@ -159,7 +161,7 @@ def test_what_is_not_installed_is_named_and_left_out(tmp_path: Path) -> None:
     with BenchCommand(*TINY, *only, "--rounds", "1", terminal=True, PYTHONPATH=path) as bench:
         assert bench.end() == 0, bench.shown
         shown = bench.shown
-    assert "not installed: faster-fifo, iceoryx2, numpy (pip install 'aioshm[bench]')" in shown
+    assert re.search(r"not installed: faster-fifo, iceoryx2, numpy(, the C ring)?\n", shown)
     assert "multiprocessing.Pipe" in shown
     assert not re.search(r"faster-fifo +[\d,]+ /s", shown)
     assert "numpy of" not in shown
@@ -215,7 +217,7 @@ def test_an_interrupt_shows_the_tables_so_far_and_leaves_nobody(runtime_folder: 
         bench.process.send_signal(signal.SIGINT)
         assert bench.end() == 130
         assert family(runtime_folder) == set()  # at once, not some time later
-        assert re.search(r"aioshm, \w+ ring +[\d,.]+ us", bench.shown), bench.shown
+        assert re.search(r"aioshm, Python ring +[\d,.]+ us", bench.shown), bench.shown
         assert bench.shown.endswith("\ninterrupted\n")
         assert bench.errors == ""
 

@@ -40,7 +40,7 @@ reader verifies. The contenders take turns, round after round; the figures are m
 _EPILOG = """\
 Exit status: 0 all was measured and verified, 1 something was wrong, 2 bad usage, 130 Ctrl-C.
 A target that is missed is told and is no error. faster-fifo, iceoryx2 and numpy come with
-pip install aioshm[bench]; what is not installed is named and left out.
+pip install aioshm[bench], the C ring with a C compiler; what is missing is named and left out.
 """
 
 
@@ -157,7 +157,7 @@ async def _show(run: _Run) -> int:
         screen.title(describe(around))
         if run.missing:
             names = ", ".join(sorted(set(run.missing.values())))
-            screen.say(f"not installed: {names} (pip install 'aioshm[bench]')")
+            screen.say(f"not installed: {names}")
         try:
             await _measure(run, screen)
         except asyncio.CancelledError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from aioshm.cli.version import version_of
 
-RINGS = ("python",)
+RINGS = ("python", "c")
 """The rings of aioshm, as AIOSHM_RING names them."""
 
 
@@ -18,7 +18,7 @@ class Contender:
         key: its name in JSON.
         name: its name for people.
         channel: the class, or the floor, that `child.py` measures.
-        needs: the distribution that must be installed, if any.
+        needs: what must be installed, if anything: a distribution, or the C ring.
         module: what is imported from there.
         env: environment of its processes.
     """
@@ -45,14 +45,14 @@ def _peer(key: str, name: str, channel: str, needs: str = "", module: str = "") 
     return Contender(key, name, f"{_CHANNELS}.{channel}", needs, module)
 
 
-AIOSHM = tuple(
-    Contender(
-        f"aioshm-{ring}",
-        f"aioshm, {ring} ring",
-        f"{_CHANNELS}.shm.Shm",
-        env={"AIOSHM_RING": ring},
-    )
-    for ring in RINGS
+def _aioshm(ring: str, name: str, needs: str = "", module: str = "") -> Contender:
+    channel = f"{_CHANNELS}.shm.Shm"
+    return Contender(f"aioshm-{ring}", name, channel, needs, module, {"AIOSHM_RING": ring})
+
+
+AIOSHM = (
+    _aioshm("python", "aioshm, Python ring"),
+    _aioshm("c", "aioshm, C ring", "the C ring", "aioshm.shm._ring"),
 )
 ZMQ_IPC = _peer("zmq-ipc", "zmq.asyncio ipc PUSH/PULL", "zeromq.PushPull", "pyzmq", "zmq")
 ZMQ_NOCOPY = _peer(
