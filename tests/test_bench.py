@@ -161,7 +161,7 @@ def test_what_is_not_installed_is_named_and_left_out(tmp_path: Path) -> None:
     with BenchCommand(*TINY, *only, "--rounds", "1", terminal=True, PYTHONPATH=path) as bench:
         assert bench.end() == 0, bench.shown
         shown = bench.shown
-    assert re.search(r"not installed: faster-fifo, iceoryx2, numpy(, the C ring)?\n", shown)
+    assert re.search(r"not installed: faster-fifo, iceoryx2, numpy(, the C ring)?\s", shown)
     assert "multiprocessing.Pipe" in shown
     assert not re.search(r"faster-fifo +[\d,]+ /s", shown)
     assert "numpy of" not in shown

@@ -28,7 +28,7 @@ from aioshm.cli.loops import LOOPS
 from aioshm.cli.screen import Screen, open_screen
 
 _ROUNDS, _SECONDS = 5, 1.0
-_QUICK_ROUNDS, _QUICK_SECONDS = 1, 0.25
+_QUICK_ROUNDS, _QUICK_SECONDS = 1, 0.2
 _SHOW_EVERY = 0.25
 
 _SUMMARY = "measure the queue beside its peers, on this machine"
