@@ -15,6 +15,7 @@ ONE = Scenario("1 reader, 3 messages", 1, (32, 32, 32), cancels=1, deaths=1)
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("scenario", [TWO, ONE], ids=lambda scenario: scenario.name)
+@pytest.mark.timeout(600)
 def test_reaches_all_that_the_plain_search_reaches(scenario: Scenario, mode: str) -> None:
     assert_reaches_all(scenario, mode)
 
