@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -267,3 +268,26 @@ def test_a_child_that_is_told_nothing_leaves() -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+
+
+def test_a_process_that_dies_before_its_fork_returns_is_named() -> None:
+    script = """
+import os, signal, time
+from aioshm.cli.bench.family import Family
+
+real = os.fork
+def fork():
+    pid = real()
+    if pid:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
+os.fork = fork
+family = Family(lambda event, text: print(event, text, flush=True))
+family.fork("reader 0", lambda: time.sleep(60))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, cwd=ROOT, timeout=HANG, text=True
+    )
+    assert done.returncode == 1, done.stderr
+    assert re.fullmatch(r"error reader 0 \(pid \d+\) ended by signal 9\n", done.stdout)

@@ -71,6 +71,8 @@ class Family:
         if pid:
             os.close(writing)
             self._members.append(_Member(name, pid, reading))
+            # It may have ended before it was a member, when the signal told nobody.
+            self._look()
             return
         status = 1
         try:
