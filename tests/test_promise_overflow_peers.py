@@ -128,8 +128,8 @@ async def test_8_a_reader_that_breaks_the_protocol_is_cut_off_until_it_connects_
             assert await ends[0].dequeue(HANG) == body(1)
             with pytest.raises(TimeoutError):
                 await ends[1].dequeue(timeout=0.05)
-            dealer._socket.disconnect(f"ipc://{dealer._endpoint}")
-            dealer._socket.connect(f"ipc://{dealer._endpoint}")
+            dealer._socket.disconnect(dealer._endpoint)
+            dealer._socket.connect(dealer._endpoint)
             assert await ends[1].dequeue(HANG) == body(1)
             assert writer.stats().overflow.breaches == 1
 

@@ -22,7 +22,7 @@ from aioshm.errors import AdmissionRefused, AioshmError, Gap
 from aioshm.links.connection import credentials
 from aioshm.links.flow import Receiver
 from aioshm.links.folder import address
-from aioshm.links.remote import Dealer
+from aioshm.links.ipc import IpcDealer
 from aioshm.shm.layout import MARKER
 from aioshm.shm.ring import RingReader
 
@@ -51,7 +51,7 @@ class OverflowReader:
         self._number, self._key = number, key
         self._writer_pid, self._changed = writer_pid, changed
         self._flow: Receiver | None = None
-        self._dealer: Dealer | None = None
+        self._dealer: IpcDealer | None = None
         self._gone = False
         self._awaited: int | None = None
         self._found: int | None = None
@@ -125,7 +125,7 @@ class OverflowReader:
             flow = Receiver(self._number, self._key, session, sequence)
             loop = asyncio.get_running_loop()
             try:
-                self._dealer = Dealer(loop, flow, self._path, self._heard)
+                self._dealer = IpcDealer(loop, flow, self._path, self._heard)
             except OSError as error:
                 raise AioshmError(
                     f"{who} cannot connect to {self._path}, where large messages come from: "

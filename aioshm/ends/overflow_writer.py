@@ -22,7 +22,8 @@ from aioshm.ends.roster import Member
 from aioshm.ends.stats import OverflowStats
 from aioshm.errors import AioshmError, MessageTooLarge
 from aioshm.links.flow import Sender, cut
-from aioshm.links.remote import Router, need_descriptors, snapshot
+from aioshm.links.ipc import IpcRouter
+from aioshm.links.pump import need_descriptors, snapshot
 from aioshm.shm.ring import RingWriter
 
 _MOST_MESSAGES = 1 << 14
@@ -51,7 +52,7 @@ class OverflowWriter:
         self._who, self._path, self._ring = who, path, ring
         self._changed = changed
         self._flow = Sender(_MOST_MESSAGES, max_bytes)
-        self._router: Router | None = None
+        self._router: IpcRouter | None = None
         self._numbers: dict[Member, int] = {}
         self._admitted = 0
         self._written = 0
@@ -112,13 +113,13 @@ class OverflowWriter:
         """What is tried now is another message, for which the ring alone counts."""
         self._lacks = None
 
-    def _listen(self) -> Router:
+    def _listen(self) -> IpcRouter:
         loop, backlog = asyncio.get_running_loop(), 2 * len(self._numbers) + 16
         try:
             if self._flow.unconnected:
                 need_descriptors(self._flow.unconnected + _SPARE_DESCRIPTORS)
             if self._router is None:
-                self._router = Router(loop, self._flow, self._path, backlog, self._heard)
+                self._router = IpcRouter(loop, self._flow, self._path, backlog, self._heard)
         except OSError as error:
             cure = "remove it" if error.errno == errno.EADDRINUSE else "raise the limit"
             raise AioshmError(

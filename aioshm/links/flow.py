@@ -37,7 +37,9 @@ ignored until it makes a new connection, and counted.
 ::
 
     Sender    flow_sender.py      the writer's end, for all readers
+              flow_remote.py      the same where a HELLO admits, too
     Receiver  flow_receiver.py    a reader's end
+              flow_batch.py       small messages that travel as one
               flow_window.py      what the writer keeps; cutting into pieces
               flow_assembly.py    pieces to messages
               flow_wire.py        frames as bytes

@@ -12,11 +12,14 @@ from aioshm.links.flow_wire import (
     Ack,
     Breach,
     Data,
+    Goodbye,
     Hello,
     Position,
     Refused,
+    State,
     Welcome,
     pack_ack,
+    pack_goodbye,
     pack_hello,
     reader_tag,
     unpack_from_writer,
@@ -37,15 +40,19 @@ class Receiver:
         key: the 32 secret bytes that came with the admission.
         session: a number that no other reader has, and this one for its whole life.
         start: the first message for this reader; None takes the writer's word.
+        pid: what it says it is; for the writer's logs and errors.
 
     Attributes:
         consumed: the first message that was not consumed; None before that is known.
         refused: why the writer will not go on, if it said so.
+        state: what the writer told last of the queue.
         breaches: how often the peer broke the protocol.
     """
 
-    def __init__(self, number: int, key: bytes, session: int, start: int | None) -> None:
-        self._number, self._session = number, session
+    def __init__(
+        self, number: int, key: bytes, session: int, start: int | None, pid: int = 0
+    ) -> None:
+        self._number, self._session, self._pid = number, session, pid
         self._tag_in = writer_tag(key, number, session)
         self._tag_out = reader_tag(key, number, session)
         self._next: Position | None = None if start is None else (start, 0)
@@ -56,9 +63,10 @@ class Receiver:
         self._waiting_bytes = 0
         self._connection = -1
         self._floor = 0
-        self._hello_due = self._ack_due = self._deaf = False
+        self._hello_due = self._ack_due = self._goodbye_due = self._deaf = False
         self.consumed = start
         self.refused: str | None = None
+        self.state: State | None = None
         self.breaches = 0
 
     # -- messages --------------------------------------------------------------------------
@@ -71,6 +79,11 @@ class Receiver:
         """Tell whether a message is in a gap: the writer no longer had it."""
         next_ = self._next
         return next_ is not None and sequence < next_[0] and sequence not in self._bodies
+
+    @property
+    def floor(self) -> int:
+        """The end of the last gap."""
+        return self._floor
 
     def consume(self, sequence: int) -> None:
         """Acknowledge a message, and all before it."""
@@ -103,6 +116,8 @@ class Receiver:
             found = Breach("a stranger sends in the writer's place")
         elif isinstance(frame, Welcome):
             found = self._welcome(frame)
+        elif isinstance(frame, State):
+            self.state, found = frame, None
         elif isinstance(frame, Refused):
             self.refused, found = frame.reason, None
         else:
@@ -171,9 +186,12 @@ class Receiver:
         if self._hello_due:
             consumed, position = (START, (0, 0)) if next_ is None else (self._done(), next_)
             hello = Hello(
-                self._tag_out, self._number, self._session, self._connection, consumed, position
-            )
+                self._tag_out, self._number, self._session, self._connection, consumed, position,
+                self._pid,
+            )  # fmt: skip
             return pack_hello(hello)
+        if self._goodbye_due:
+            return pack_goodbye(Goodbye(self._tag_out))
         if not self._ack_due or self._deaf or next_ is None:
             return None
         return pack_ack(Ack(self._tag_out, self._done(), self._to_grant()))
@@ -183,9 +201,15 @@ class Receiver:
         if self._hello_due:
             # It says all that an ACK would; but only an answer shows that it was heard.
             self._hello_due, self._granted = False, self._next
+        elif self._goodbye_due:
+            self._goodbye_due = False
         else:
             self._ack_due, self._granted = False, self._to_grant()
         self._received = 0
+
+    def goodbye(self) -> None:
+        """Leave: the writer confirms it by a refusal."""
+        self._goodbye_due = True
 
     def _done(self) -> int:
         assert self.consumed is not None

@@ -15,6 +15,7 @@ from aioshm.links.flow_wire import (
     START,
     Ack,
     Breach,
+    Goodbye,
     Hello,
     Piece,
     Position,
@@ -42,11 +43,12 @@ class Outgoing(NamedTuple):
 
 
 @dataclass(eq=False)
-class _Peer:
+class Peer:
     """One admitted reader.
 
     Attributes:
         session, connection: the session it has, and the latest of its connections.
+        first: the first message that is for it.
         tag_in, tag_out: what its frames and ours to it carry in this session.
         route: where that connection is reached; None while there is none.
         consumed: all below it is consumed.
@@ -62,6 +64,7 @@ class _Peer:
     most: Position
     sent_bytes: int
     granted: int
+    first: int
     session: int | None = None
     connection: int = -1
     tag_in: bytes = b""
@@ -83,8 +86,8 @@ class Sender:
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self._window = Window(max_messages, max_bytes)
-        self._peers: dict[int, _Peer] = {}
-        self._routes: dict[bytes, _Peer] = {}
+        self._peers: dict[int, Peer] = {}
+        self._routes: dict[bytes, Peer] = {}
         self._former = _Remembered()
         self._banned = _Remembered()
         self._refusals: list[Outgoing] = []
@@ -144,7 +147,7 @@ class Sender:
         start = (self._window.next, 0)
         offset = self._window.offset(start)
         assert offset is not None
-        self._peers[number] = _Peer(number, key, start[0], start, start, offset, offset)
+        self._peers[number] = Peer(number, key, start[0], start, start, offset, offset, start[0])
 
     def remove(self, number: int) -> None:
         """Keep nothing any more for a reader that left, died or was evicted."""
@@ -168,7 +171,7 @@ class Sender:
         if peer is not None:
             self._unroute(peer)
 
-    def _unroute(self, peer: _Peer) -> None:
+    def _unroute(self, peer: Peer) -> None:
         if peer.route is not None:
             del self._routes[peer.route]
             # What it still sends there is late, not wrong.
@@ -190,6 +193,8 @@ class Sender:
             found = self._hello(route, frame)
         elif isinstance(frame, Ack):
             found = self._ack(route, frame)
+        elif isinstance(frame, Goodbye):
+            found = self._goodbye(route, frame)
         else:
             found = frame
         if found is not None:
@@ -198,7 +203,8 @@ class Sender:
             self._banned.add(route)
         return found
 
-    def _hello(self, route: bytes, hello: Hello) -> Breach | None:
+    def _claimant(self, route: bytes, hello: Hello) -> Peer | Breach | None:
+        """Say which reader a HELLO is from; None if it was answered with a refusal."""
         peer = self._peers.get(hello.peer)
         tag = reader_tag(b"" if peer is None else peer.key, hello.peer, hello.session)
         if peer is None or not hmac.compare_digest(tag, hello.tag):
@@ -206,21 +212,28 @@ class Sender:
         if self._routes.get(route, peer) is not peer:
             return Breach(f"reader {hello.peer} on the connection of another")
         if peer.session not in (None, hello.session):
-            refused = Refused(
-                writer_tag(peer.key, peer.number, hello.session),
-                f"reader {peer.number} is taken by another session",
-            )
-            self._refusals.append(Outgoing(route, [pack_refused(refused)]))
-            self._former.add(route)
+            tag = writer_tag(peer.key, peer.number, hello.session)
+            self._refuse(route, tag, f"reader {peer.number} is taken by another session")
             return None
+        return peer
+
+    def _refuse(self, route: bytes, tag: bytes, reason: str) -> None:
+        self._refusals.append(Outgoing(route, [pack_refused(Refused(tag, reason))]))
+        self._former.add(route)
+
+    def _hello(self, route: bytes, hello: Hello) -> Breach | None:
+        peer = self._claimant(route, hello)
+        if not isinstance(peer, Peer):
+            return peer
         if hello.connection <= peer.connection:
             self._former.add(route)
             return None  # read late: the reader has a newer connection
         consumed, position = hello.consumed, hello.position
-        if consumed == START or (peer.session is None and consumed < peer.consumed):
-            # It does not know where it begins, or was away for longer than it was waited for.
-            consumed = peer.consumed
-            position = (consumed, 0)
+        if consumed == START:
+            consumed, position = peer.consumed, (peer.consumed, 0)
+        elif consumed < peer.first:
+            # It was away for longer than it was waited for.
+            consumed, position = peer.first, max(position, (peer.first, 0))
         if not peer.consumed <= consumed <= position[0] or position > peer.most:
             return Breach(f"reader {peer.number} goes on at {position}, {consumed} consumed")
         offset = self._window.offset(position)
@@ -229,7 +242,7 @@ class Sender:
         self._unroute(peer)
         self._routes[route] = peer
         peer.session, peer.connection, peer.route = hello.session, hello.connection, route
-        peer.tag_in, peer.tag_out = tag, writer_tag(peer.key, peer.number, hello.session)
+        peer.tag_in, peer.tag_out = hello.tag, writer_tag(peer.key, peer.number, hello.session)
         peer.consumed = consumed
         peer.sent, peer.sent_bytes, peer.granted = position, offset, offset
         peer.welcome = True
@@ -246,7 +259,8 @@ class Sender:
             return Breach("an ACK from a stranger")
         if not hmac.compare_digest(peer.tag_in, ack.tag):
             return Breach(f"reader {peer.number} sends an ACK of another session")
-        if not peer.consumed <= ack.consumed <= ack.position[0] or ack.position > peer.most:
+        consumed = max(ack.consumed, peer.first)
+        if not peer.consumed <= consumed <= ack.position[0] or ack.position > peer.most:
             return Breach(
                 f"reader {peer.number} acknowledges {ack.consumed} and grants {ack.position}, "
                 f"where {peer.consumed} is consumed and {peer.most} is sent"
@@ -254,12 +268,15 @@ class Sender:
         granted = self._window.offset(ack.position)
         if granted is None or granted < peer.granted:
             return Breach(f"reader {peer.number} grants {ack.position}, which it cannot")
-        peer.consumed, peer.granted = ack.consumed, granted
+        peer.consumed, peer.granted = consumed, granted
         if ack.position > peer.sent:
             # An old connection still brought it what we were about to send again.
             peer.sent, peer.sent_bytes = ack.position, granted
         self._trim()
         return None
+
+    def _goodbye(self, route: bytes, goodbye: Goodbye) -> Breach | None:
+        return Breach("a GOODBYE where the local link says it")
 
     # -- what goes out -----------------------------------------------------------------------
 
@@ -281,7 +298,7 @@ class Sender:
                 idle = 0
                 yield Outgoing(peer.route, parts)
 
-    def _next(self, peer: _Peer) -> Sequence[Any] | None:
+    def _next(self, peer: Peer) -> Sequence[Any] | None:
         if peer.route is None:
             return None
         if peer.welcome:

@@ -2,9 +2,11 @@
 
 ::
 
-    reader → writer   HELLO     peer, session, connection, consumed, position
+    reader → writer   HELLO     peer, session, connection, consumed, position, pid
                       ACK       consumed, granted position
+                      GOODBYE   nothing more
     writer → reader   WELCOME   position
+                      STATE     ready, closed, the next sequence and the next message's number
                       REFUSED   the reason
                       DATA      for each piece: position, pieces of its message, bytes;
                                 the pieces themselves are a second frame
@@ -34,15 +36,16 @@ MOST_PIECES = 1024
 START = (1 << 64) - 1
 """Consumed, in the HELLO of a reader that does not know where it begins."""
 
-_MAGIC = b"aiow\1"
+_MAGIC = b"aiow\2"
 _HEAD = struct.Struct("!5sc16s")
-_HELLO = struct.Struct("!5QI")
+_HELLO = struct.Struct("!5QII")
 _ACK = struct.Struct("!2QI")
 _WELCOME = struct.Struct("!QI")
+_STATE = struct.Struct("!??QQ")
 _PIECE = struct.Struct("!QIII")
 
-_HELLO_KIND, _ACK_KIND = b"H", b"A"
-_WELCOME_KIND, _REFUSED_KIND, _DATA_KIND = b"W", b"X", b"D"
+_HELLO_KIND, _ACK_KIND, _GOODBYE_KIND = b"H", b"A", b"G"
+_WELCOME_KIND, _STATE_KIND, _REFUSED_KIND, _DATA_KIND = b"W", b"S", b"X", b"D"
 
 Position = tuple[int, int]
 """Sequence of a message, and which of its pieces; both count from 0."""
@@ -63,6 +66,7 @@ class Hello(NamedTuple):
     connection: int
     consumed: int
     position: Position
+    pid: int = 0
 
 
 class Ack(NamedTuple):
@@ -73,11 +77,33 @@ class Ack(NamedTuple):
     position: Position
 
 
+class Goodbye(NamedTuple):
+    """A reader that leaves."""
+
+    tag: bytes
+
+
 class Welcome(NamedTuple):
     """Where the writer goes on, after a HELLO."""
 
     tag: bytes
     position: Position
+
+
+class State(NamedTuple):
+    """How the queue is, where no other link tells.
+
+    Attributes:
+        ready: all readers have joined.
+        closed: nothing more will be written.
+        sequence, number: of the next message, for the flow and for the program.
+    """
+
+    tag: bytes
+    ready: bool
+    closed: bool
+    sequence: int
+    number: int
 
 
 class Refused(NamedTuple):
@@ -119,13 +145,23 @@ def _tag(key: bytes, direction: bytes, peer: int, session: int) -> bytes:
 
 def pack_hello(hello: Hello) -> bytes:
     """Build a HELLO."""
-    body = _HELLO.pack(*hello[1:5], *hello.position)
+    body = _HELLO.pack(*hello[1:5], *hello.position, hello.pid)
     return _HEAD.pack(_MAGIC, _HELLO_KIND, hello.tag) + body
 
 
 def pack_ack(ack: Ack) -> bytes:
     """Build an ACK."""
     return _HEAD.pack(_MAGIC, _ACK_KIND, ack.tag) + _ACK.pack(ack.consumed, *ack.position)
+
+
+def pack_goodbye(goodbye: Goodbye) -> bytes:
+    """Build a GOODBYE."""
+    return _HEAD.pack(_MAGIC, _GOODBYE_KIND, goodbye.tag)
+
+
+def pack_state(state: State) -> bytes:
+    """Build a STATE."""
+    return _HEAD.pack(_MAGIC, _STATE_KIND, state.tag) + _STATE.pack(*state[1:])
 
 
 def pack_welcome(welcome: Welcome) -> bytes:
@@ -144,7 +180,7 @@ def pack_pieces(tag: bytes, pieces: Sequence[Piece]) -> bytes:
     return _HEAD.pack(_MAGIC, _DATA_KIND, tag) + b"".join(table)
 
 
-def unpack_from_reader(parts: Sequence[Buffer]) -> Hello | Ack | Breach:
+def unpack_from_reader(parts: Sequence[Buffer]) -> Hello | Ack | Goodbye | Breach:
     """Read what came at the writer."""
     head = _head(parts)
     if isinstance(head, Breach):
@@ -153,15 +189,17 @@ def unpack_from_reader(parts: Sequence[Buffer]) -> Hello | Ack | Breach:
     if len(parts) != 1:
         return Breach(f"{len(parts)} frames where 1 was expected")
     if kind == _HELLO_KIND and len(body) == _HELLO.size:
-        peer, session, connection, consumed, sequence, piece = _HELLO.unpack(body)
-        return Hello(tag, peer, session, connection, consumed, (sequence, piece))
+        peer, session, connection, consumed, sequence, piece, pid = _HELLO.unpack(body)
+        return Hello(tag, peer, session, connection, consumed, (sequence, piece), pid)
     if kind == _ACK_KIND and len(body) == _ACK.size:
         consumed, sequence, piece = _ACK.unpack(body)
         return Ack(tag, consumed, (sequence, piece))
+    if kind == _GOODBYE_KIND and not body:
+        return Goodbye(tag)
     return Breach(f"kind {kind!r} with {len(body)} bytes")
 
 
-def unpack_from_writer(parts: Sequence[Buffer]) -> Welcome | Refused | Data | Breach:
+def unpack_from_writer(parts: Sequence[Buffer]) -> Welcome | State | Refused | Data | Breach:
     """Read what came at a reader."""
     head = _head(parts)
     if isinstance(head, Breach):
@@ -174,6 +212,8 @@ def unpack_from_writer(parts: Sequence[Buffer]) -> Welcome | Refused | Data | Br
     if kind == _WELCOME_KIND and len(body) == _WELCOME.size:
         sequence, piece = _WELCOME.unpack(body)
         return Welcome(tag, (sequence, piece))
+    if kind == _STATE_KIND and len(body) == _STATE.size:
+        return State(tag, *_STATE.unpack(body))
     if kind == _REFUSED_KIND:
         return Refused(tag, bytes(body).decode(errors="replace"))
     return Breach(f"kind {kind!r} with {len(body)} bytes")
