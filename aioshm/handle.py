@@ -1,8 +1,8 @@
 """The address of a queue: what a reader must hold to get in.
 
-A handle is a secret: it holds the token that the writer asks for. It travels to the
-readers by whatever way starts them: pickled in the arguments of a process, or as a
-string in an environment variable. `repr` and the logs hide the token.
+A handle is a secret: it holds the token and the keys that the writer asks for. It travels
+to the readers by whatever way starts them: pickled in the arguments of a process, or as a
+string in an environment variable. `repr` and the logs hide the secrets.
 
 As a string it is ``aioshm1.`` and base64 of a checksum and JSON: the checksum tells
 a truncated one from one of another version.
@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 
 from aioshm.errors import AdmissionRefused
 
-HANDLE_VERSION = 1
+HANDLE_VERSION = 2
 _PREFIX = "aioshm"
 _DIGEST = 8
 
@@ -31,11 +31,16 @@ class Handle:
 
     Attributes:
         name: the queue's name, for logs and errors.
-        path: the Unix socket where the writer admits readers.
+        path: the Unix socket where the writer admits readers on its machine; empty if there
+            are to be none.
         token: the secret that gets a reader in, in hexadecimal.
         ranks: the ranks there are.
         pid: the writer's process id, for errors; 0 where it means nothing.
         codec: the writer's codec, pickled, in hexadecimal.
+        remote_ranks: those of the ranks whose readers connect over TCP.
+        address: where to; empty if there are none.
+        server_key, client_public, client_secret: CURVE keys, as Z85 text.
+        peer_timeout: seconds for which either end of such a connection may be away.
     """
 
     name: str
@@ -44,6 +49,12 @@ class Handle:
     ranks: tuple[int, ...]
     pid: int
     codec: str = field(repr=False)
+    remote_ranks: tuple[int, ...] = ()
+    address: str = ""
+    server_key: str = field(default="", repr=False)
+    client_public: str = field(default="", repr=False)
+    client_secret: str = field(default="", repr=False)
+    peer_timeout: float = 5.0
 
     def to_string(self) -> str:
         """Give the handle as printable ASCII, for an environment variable."""
@@ -83,7 +94,8 @@ class Handle:
             if hashlib.sha256(body).digest()[:_DIGEST] != digest:
                 raise ValueError("its checksum does not match")
             fields = json.loads(body)
-            return cls(**{**fields, "ranks": tuple(fields["ranks"])})
+            ranks = {what: tuple(fields[what]) for what in ("ranks", "remote_ranks")}
+            return cls(**{**fields, **ranks})
         except (binascii.Error, ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"not a whole aioshm handle ({len(text)} characters): {error}; it was cut or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import re
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from typing import Any, Literal, NoReturn, Self
 from aioshm.codec import Codec, PickleCodec
 from aioshm.ends.end import End
 from aioshm.ends.overflowing import OverflowingReader, OverflowingWriter
+from aioshm.ends.remote_reader import RemoteReaderEnd
+from aioshm.ends.remote_writer import place_for
+from aioshm.ends.remoting import RemotingWriter
 from aioshm.errors import WrongEnd
 from aioshm.handle import Handle
 from aioshm.waiting import Backoff
@@ -17,6 +21,7 @@ from aioshm.waiting import Backoff
 MIB = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,39}")
 _LARGEST_RING = 1 << 46  # bytes; half of what x86-64 maps for a process
+_LONGEST_AWAY = 1e6  # seconds; libzmq counts milliseconds in 32 bits
 
 
 class MessageQueue(End):
@@ -36,11 +41,17 @@ class MessageQueue(End):
     @staticmethod
     def create(
         n_reader: int = 1,
+        n_local_reader: int | None = None,
         *,
         local_reader_ranks: Sequence[int] | None = None,
+        remote_reader_ranks: Sequence[int] | None = None,
         max_chunk_bytes: int = 2 * MIB,
         max_chunks: int = 8,
         max_overflow_bytes: int = 256 * MIB,
+        connect_ip: str | None = None,
+        bind_ip: str | None = None,
+        port: int = 0,
+        peer_timeout: float = 5.0,
         codec: Codec = PickleCodec(),
         backoff: Backoff = Backoff(),
         on_reader_death: Literal["raise", "evict"] = "raise",
@@ -54,13 +65,23 @@ class MessageQueue(End):
 
         Args:
             n_reader: how many readers there will be.
-            local_reader_ranks: their ranks; None counts from 0.
+            n_local_reader: how many of them run on this machine; None means all. The others
+                connect over TCP. With 0 there is no shared memory.
+            local_reader_ranks, remote_reader_ranks: their ranks; None counts from 0, first
+                the local ones.
             max_chunk_bytes: bytes of the largest message, encoded, that goes through the
                 ring; larger ones go over a socket. Default 2 MiB.
             max_chunks: messages of that size that fit the ring, at least 2; smaller ones
                 take only the room they need. Default 8. All the memory is taken at once.
             max_overflow_bytes: bytes of such larger messages that may be unread by some
                 reader; beyond it the writer waits. Default 256 MiB.
+            connect_ip: the address, or a name of it, that remote readers connect to. None is
+                `bind_ip`, or else this machine's own as its routing table says.
+            bind_ip: the address of this machine where to listen for them, if it is not the
+                one they connect to: behind NAT, in a container. Never a wildcard.
+            port: where to listen; 0 takes a free one.
+            peer_timeout: seconds for which a remote reader's connection, and at the reader
+                the writer's, may be lost; then the other end counts as dead. Default 5 s.
             codec: how objects become bytes; it is pickled into the handle.
             backoff: how this end waits.
             on_reader_death: ``"raise"`` makes every enqueue raise `ReaderDied` until the
@@ -76,9 +97,10 @@ class MessageQueue(End):
         Raises:
             ValueError, TypeError: an argument that cannot be meant.
             PermissionError: the folder for the sockets is somebody else's.
-            OSError: no memory or no descriptor is left.
+            OSError: no memory or no descriptor is left; or an address is not this machine's,
+                does not resolve, or its port is taken.
         """
-        ranks = _ranks(n_reader, local_reader_ranks)
+        local, remote = _ranks(n_reader, n_local_reader, local_reader_ranks, remote_reader_ranks)
         for what, value, least in (
             ("max_chunk_bytes", max_chunk_bytes, 1),
             ("max_chunks", max_chunks, 2),
@@ -103,30 +125,46 @@ class MessageQueue(End):
             )
         if not warn_after > 0:
             raise ValueError(f"warn_after={warn_after} where seconds above 0 were expected")
+        if not isinstance(port, int) or not 0 <= port < 1 << 16:
+            raise ValueError(f"port={port!r} where 0 to 65535 was expected")
+        if not 0 < peer_timeout < _LONGEST_AWAY:
+            raise ValueError(
+                f"peer_timeout={peer_timeout} where seconds above 0, below {_LONGEST_AWAY}, were "
+                "expected"
+            )
+        if not remote and (connect_ip is not None or bind_ip is not None or port):
+            raise ValueError(
+                "connect_ip, bind_ip and port are for remote readers, and there are none: "
+                "n_local_reader says how many of n_reader are on this machine"
+            )
         if name is None:
             name = "queue"
         elif not _NAME.fullmatch(name):
             raise ValueError(f"name={name!r} where 1 to 40 of A-Z a-z 0-9 _ - . were expected")
-        return Writer(
-            ranks,
-            max_chunk_bytes=max_chunk_bytes,
-            max_chunks=max_chunks,
-            max_overflow_bytes=max_overflow_bytes,
-            codec=codec,
-            codec_pickle=pickle.dumps(codec),
-            backoff=backoff,
-            evict_dead=on_reader_death == "evict",
-            evict_after=evict_after,
-            warn_after=warn_after,
-            name=name,
-        )
+        options: dict[str, Any] = {
+            "max_chunk_bytes": max_chunk_bytes,
+            "max_chunks": max_chunks,
+            "max_overflow_bytes": max_overflow_bytes,
+            "codec": codec,
+            "codec_pickle": pickle.dumps(codec),
+            "backoff": backoff,
+            "evict_dead": on_reader_death == "evict",
+            "evict_after": evict_after,
+            "warn_after": warn_after,
+            "name": name,
+        }
+        if not remote:
+            return Writer(local, **options)
+        place = place_for(remote, connect_ip, bind_ip, port, peer_timeout)
+        return _RemotingWriter(local, place=place, **options)
 
     @staticmethod
     def create_from_handle(handle: Handle, rank: int, *, backoff: Backoff | None = None) -> Reader:
         """Make the reading end for one rank; needs no running loop and no writer yet.
 
         The first awaiting call knocks at the writer, whose loop must be running to let the
-        reader in; what goes wrong there is raised from that call.
+        reader in; what goes wrong there is raised from that call. A remote rank connects over
+        TCP, and may be on any machine; a local one is on the writer's.
 
         Args:
             handle: what `Writer.export_handle` gave.
@@ -147,26 +185,49 @@ class MessageQueue(End):
                 f"rank {rank!r} is not in queue {handle.name!r}, which has ranks "
                 f"{list(handle.ranks)}"
             )
+        if rank in handle.remote_ranks:
+            return _RemoteReader(handle, rank, backoff or Backoff())
         return Reader(handle, rank, backoff or Backoff())
 
 
-def _ranks(n_reader: int, ranks: Sequence[int] | None) -> list[int]:
-    if not isinstance(n_reader, int) or isinstance(n_reader, bool):
-        raise TypeError(f"n_reader={n_reader!r} where a whole number was expected")
+def _ranks(
+    n_reader: int,
+    n_local_reader: int | None,
+    local: Sequence[int] | None,
+    remote: Sequence[int] | None,
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if n_local_reader is None:
+        n_local_reader = n_reader
+    for what, value in (("n_reader", n_reader), ("n_local_reader", n_local_reader)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{what}={value!r} where a whole number was expected")
     if not 1 <= n_reader <= 4096:
         raise ValueError(f"n_reader={n_reader} where 1 to 4096 were expected")
+    if not 0 <= n_local_reader <= n_reader:
+        raise ValueError(f"n_local_reader={n_local_reader} where 0 to {n_reader} were expected")
+    n_remote = n_reader - n_local_reader
+    here = _some_ranks("local_reader_ranks", local, n_local_reader, remote or ())
+    there = _some_ranks("remote_reader_ranks", remote, n_remote, here)
+    return here, there
+
+
+def _some_ranks(
+    what: str, ranks: Sequence[int] | None, count: int, taken: Sequence[int]
+) -> tuple[int, ...]:
     if ranks is None:
-        return list(range(n_reader))
+        free = (rank for rank in itertools.count() if rank not in taken)
+        return tuple(itertools.islice(free, count))
+    wanted = tuple(ranks)
     if (
-        len(ranks) != n_reader
-        or len(set(ranks)) != n_reader
-        or not 0 <= min(ranks) <= max(ranks) < 1 << 31
+        len(wanted) != count
+        or len({*wanted, *taken}) != count + len(taken)
+        or not all(isinstance(rank, int) and 0 <= rank < 1 << 31 for rank in wanted)
     ):
+        others = f" that are not in {list(taken)}" if taken else ""
         raise ValueError(
-            f"local_reader_ranks={list(ranks)} where {n_reader} different ranks from 0 "
-            "on were expected"
+            f"{what}={list(wanted)} where {count} different ranks from 0 on{others} were expected"
         )
-    return list(ranks)
+    return wanted
 
 
 class Writer(OverflowingWriter, MessageQueue):
@@ -235,3 +296,11 @@ class Reader(OverflowingReader, MessageQueue):
 
     def _wrong_end(self, call: str) -> NoReturn:
         raise WrongEnd(f"{call} belongs to the writer, and this is the {self._who}")
+
+
+class _RemotingWriter(RemotingWriter, Writer):
+    """A writing end some of whose readers are on other machines."""
+
+
+class _RemoteReader(RemoteReaderEnd, Reader):
+    """A reading end on another machine."""

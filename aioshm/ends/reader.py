@@ -40,8 +40,7 @@ class ReaderEnd(End):
 
     def __init__(self, handle: Handle, rank: int, backoff: Backoff) -> None:
         self._rank = rank
-        token = bytes.fromhex(handle.token)
-        self._client = self._link = LocalClient(self, handle.path, token, rank)
+        self._knock(handle, rank)
         try:
             codec = pickle.loads(bytes.fromhex(handle.codec))
         except Exception as error:
@@ -53,6 +52,10 @@ class ReaderEnd(End):
         self._failure: AioshmError | None = None
 
     # -- joining ----------------------------------------------------------------------------
+
+    def _knock(self, handle: Handle, rank: int) -> None:
+        token = bytes.fromhex(handle.token)
+        self._client = self._link = LocalClient(self, handle.path, token, rank)
 
     @property
     def _who(self) -> str:

@@ -10,7 +10,8 @@
 
 A slot outlives its rank: a reader that was evicted while it was stopped wakes up some
 day and moves its cursor, so nobody else may have that slot before its process has
-exited.
+exited. A reader on another machine has a rank alone; so that all can be told apart by
+slot, it counts as having one below 0, of its own.
 """
 
 from __future__ import annotations
@@ -18,10 +19,30 @@ from __future__ import annotations
 import heapq
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from aioshm.ends.stats import PeerStats
 from aioshm.errors import AdmissionRefused
-from aioshm.shm.doorbell import Doorbell
+
+
+class Bell(Protocol):
+    """What wakes a reader."""
+
+    def ring(self) -> None:
+        """Wake it."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class NoBell:
+    """The bell of a reader on another machine: messages themselves wake it."""
+
+    def ring(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @dataclass(eq=False)
@@ -31,7 +52,7 @@ class Member:
     rank: int
     pid: int
     slot: int
-    bell: Doorbell
+    bell: Bell
     connection: Hashable
 
 
@@ -39,16 +60,18 @@ class Roster:
     """The ranks of one queue.
 
     Args:
-        ranks: the ranks there are.
+        ranks: the ranks there are on this machine.
         slots: admissions that can hold a slot at once.
+        remote: the ranks there are on others.
 
     Attributes:
         live, dead: who has a rank, and whose death is undecided; by rank.
         slots: who holds a slot, with or without a rank; by slot.
     """
 
-    def __init__(self, ranks: Iterable[int], slots: int) -> None:
-        self.ranks = tuple(ranks)
+    def __init__(self, ranks: Iterable[int], slots: int, remote: Iterable[int] = ()) -> None:
+        self._local = tuple(ranks)
+        self.ranks = (*self._local, *remote)
         self.live: dict[int, Member] = {}
         self.dead: dict[int, Member] = {}
         self.slots: dict[int, Member] = {}
@@ -56,14 +79,14 @@ class Roster:
         self._ever: set[int] = set()
         self._free = list(range(slots))
 
-    def join(self, rank: int, pid: int, connection: Hashable, bell: Doorbell) -> Member:
+    def join(self, rank: int, pid: int, connection: Hashable, bell: Bell) -> Member:
         """Give a rank to a reader, and a fresh slot.
 
         Raises:
             AdmissionRefused: no such rank, rank taken, or no slot left.
         """
-        if rank not in self.ranks:
-            raise AdmissionRefused(f"there is no local rank {rank}; there are {list(self.ranks)}")
+        if rank not in self._local:
+            raise AdmissionRefused(f"there is no local rank {rank}; there are {list(self._local)}")
         if rank in self.live:
             raise AdmissionRefused(
                 f"rank {rank} is taken by pid {self.live[rank].pid}; evict it or choose another"
@@ -77,6 +100,21 @@ class Roster:
         self.dead.pop(rank, None)
         self.live[rank] = self._members[connection] = self.slots[member.slot] = member
         self._ever.add(rank)
+        return member
+
+    def join_remote(self, rank: int, pid: int) -> Member:
+        """Give a rank, which must be free or dead, to a reader on another machine."""
+        member = Member(rank, pid, -1 - rank, NoBell(), None)
+        self.dead.pop(rank, None)
+        self.live[rank] = self.slots[member.slot] = member
+        self._ever.add(rank)
+        return member
+
+    def part_remote(self, rank: int, *, died: bool) -> Member | None:
+        """Take a reader on another machine off its rank; None if it had lost it before."""
+        member = self.live.pop(rank, None)
+        if member is not None and died:
+            self.dead[rank] = member
         return member
 
     def part(self, connection: Hashable, *, died: bool) -> Member | None:
@@ -113,6 +151,7 @@ class Roster:
         return tuple(
             PeerStats(m.rank, m.pid, cursors[m.slot], position - cursors[m.slot])
             for _, m in sorted(self.live.items())
+            if m.slot in cursors
         )
 
     def missing(self) -> list[int]:

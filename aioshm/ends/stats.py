@@ -57,18 +57,34 @@ class OverflowStats:
 
 
 @dataclass(frozen=True)
+class RemoteStats:
+    """The writer's counts of what goes to readers on other machines.
+
+    Attributes:
+        waiting: messages that some of them has not consumed.
+        nbytes: bytes of those.
+        breaches: peers that failed the handshake, or broke the protocol and were ignored.
+    """
+
+    waiting: int
+    nbytes: int
+    breaches: int
+
+
+@dataclass(frozen=True)
 class WriterStats:
     """The writer's counts.
 
     Attributes:
         messages: messages written.
-        position: bytes written, padding and headers included.
+        position: bytes written, padding and headers included; 0 without a ring.
         capacity: bytes of the ring.
         rung: doorbells rung.
         readers: the live readers, by rank.
         dead: ranks whose reader died and whose fate is undecided.
         waits: how the writer waited.
         overflow: messages that did not fit the ring.
+        remote: messages to readers on other machines.
     """
 
     messages: int
@@ -79,6 +95,7 @@ class WriterStats:
     dead: tuple[int, ...]
     waits: WaitStats
     overflow: OverflowStats
+    remote: RemoteStats = RemoteStats(0, 0, 0)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class WriterEnd(End):
         self,
         ranks: Sequence[int],
         *,
+        remote_ranks: Sequence[int] = (),
         max_chunk_bytes: int,
         max_chunks: int,
         codec: Codec,
@@ -66,29 +67,22 @@ class WriterEnd(End):
         if evict_after is not None:
             self._patience = Patience(evict_after)
             backoff = self._patience.looks_often(backoff)
-        self._roster = Roster(ranks, layout.slots)
-        self._server = self._link = LocalServer(self, name, token, 2 * len(ranks) + 16)
+        self._roster = Roster(ranks, layout.slots, remote_ranks)
+        self._server = self._link = self._listen(name, token, 2 * len(ranks) + 16)
         try:
             handle = Handle(
                 name=name,
                 path=self._server.path,
                 token=token.hex(),
-                ranks=tuple(ranks),
+                ranks=self._roster.ranks,
                 pid=os.getpid(),
                 codec=codec_pickle.hex(),
             )
             super().__init__(handle, codec, backoff)
             self._bell = Doorbell()
             self._bells.append(self._bell)
-            data = Segment.create(f"aioshm-{name}-data", layout.data_bytes, words=layout.records)
-            self._segments.append(data)
-            control_bytes = layout.control_bytes
-            control = Segment.create(f"aioshm-{name}-control", control_bytes, words=control_bytes)
-            self._segments.append(control)
-            self._ring = RingWriter(data, control, layout)
+            self._ring = self._make_ring(name)
             self._parking: Parking = self._ring
-            data.seal(future_writes=True)
-            control.seal(future_writes=False)
         except BaseException:
             self._closed = True
             self._server.close()
@@ -96,6 +90,21 @@ class WriterEnd(End):
                 item.close()
             raise
         logger.debug("%s listens at %s", self._who, self._server.path)
+
+    def _listen(self, name: str, token: bytes, backlog: int) -> LocalServer:
+        return LocalServer(self, name, token, backlog)
+
+    def _make_ring(self, name: str) -> RingWriter:
+        layout = self._layout
+        data = Segment.create(f"aioshm-{name}-data", layout.data_bytes, words=layout.records)
+        self._segments.append(data)
+        control_bytes = layout.control_bytes
+        control = Segment.create(f"aioshm-{name}-control", control_bytes, words=control_bytes)
+        self._segments.append(control)
+        ring = RingWriter(data, control, layout)
+        data.seal(future_writes=True)
+        control.seal(future_writes=False)
+        return ring
 
     # -- meeting the readers --------------------------------------------------------------
 
@@ -186,7 +195,7 @@ class WriterEnd(End):
         member = self._roster.slot_is_free(connection)
         if member is not None:
             self._ring.forget(member.slot)
-            self._bells.remove(member.bell)
+            self._bells = [bell for bell in self._bells if bell is not member.bell]
             member.bell.close()
 
     def evict(self, rank: int) -> None:
@@ -206,14 +215,18 @@ class WriterEnd(End):
         self._gather()
 
     def _evict(self, rank: int) -> Member:
+        member = self._off_roster(rank)
+        if self._roster.holds_slot(member):
+            self._ring.evict(member.slot)
+        self._pay()
+        return member
+
+    def _off_roster(self, rank: int) -> Member:
         member = self._roster.evict(rank)
         if member is None:
             raise ValueError(
                 f"{self._who}: nobody has rank {rank}; ranks taken are {sorted(self._roster.live)}"
             )
-        if self._roster.holds_slot(member):
-            self._ring.evict(member.slot)
-        self._pay()
         return member
 
     def _raise_dead(self) -> None:
@@ -362,9 +375,12 @@ class WriterEnd(End):
             self._bind()
             wait = self._waiter.wait
             where = await wait(lambda: self._try_claim(nbytes), timeout, self._late, hold=True)
-            return self._segments[0], where
+            return self._claimed_in(), where
 
         return WriteLease(nbytes, claim, self._commit, self._waiter.leave)
+
+    def _claimed_in(self) -> Segment:
+        return self._segments[0]
 
     def _commit(self, nbytes: int) -> None:
         if self._closed:

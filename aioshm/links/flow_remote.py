@@ -20,10 +20,10 @@ fails, and that is how the loss of an idle one becomes known.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from aioshm.links.flow_sender import Peer, Sender
+from aioshm.links.flow_sender import Outgoing, Peer, Sender
 from aioshm.links.flow_wire import (
     Breach,
     Goodbye,
@@ -65,15 +65,19 @@ class RemoteSender(Sender):
     Attributes:
         events: what happened, oldest first; for the owner to take out.
         dead: the ranks that were given up and are not decided.
+        number: the program's number of the next message, to be kept by whoever appends.
+        seal: called before anything is sent, to append what is still being gathered.
     """
 
     def __init__(self, ranks: Collection[int], key: bytes) -> None:
         super().__init__(_UNBOUNDED, _UNBOUNDED)
         self._ranks, self._key = frozenset(ranks), key
         self._ready = self._closed = False
-        self._number = 0
         self._untold: set[int] = set()
         self._shut_out: set[int] = set()
+        self._started: dict[int, int] = {}
+        self.number = 0
+        self.seal: Callable[[], None] = _nothing
         self.events: list[Joined | Left] = []
         self.dead: set[int] = set()
 
@@ -89,10 +93,30 @@ class RemoteSender(Sender):
         """Those whose readers have no connection now, and were not given up."""
         return [n for n, peer in self._peers.items() if peer.route is None and n not in self.dead]
 
-    def consumed(self, rank: int) -> tuple[int, int]:
-        """How far a reader is: messages, and bytes granted of the stream."""
+    @property
+    def connected_ranks(self) -> list[int]:
+        """Those whose readers have a connection now."""
+        return [n for n, peer in self._peers.items() if peer.route is not None]
+
+    def cursor(self, rank: int) -> int:
+        """How far a reader is, in bytes of the stream: it grows whenever the reader moves."""
         peer = self._peers[rank]
-        return peer.consumed, peer.granted
+        consumed = self._window.offset((peer.consumed, 0))
+        assert consumed is not None
+        return consumed + peer.granted
+
+    def progress(self, rank: int) -> tuple[int, int]:
+        """Bytes of the stream that a reader has consumed, and that it has not."""
+        peer = self._peers[rank]
+        consumed = self._window.offset((peer.consumed, 0))
+        end = self._window.offset((self._window.next, 0))
+        assert consumed is not None
+        assert end is not None
+        return consumed, end - consumed
+
+    def slowest(self) -> list[int]:
+        """The ranks whose readers keep the first message in the window."""
+        return [n for n, peer in self._peers.items() if peer.consumed == self._window.first]
 
     def give_up(self, rank: int) -> None:
         """A reader was away for too long; keep what is for it until that is decided."""
@@ -134,6 +158,7 @@ class RemoteSender(Sender):
             self.events.append(Joined(rank, hello.pid))
         if peer is None:
             self.admit(rank, self._key)
+            self._started[rank] = self.number
         self._untold.add(rank)
         return self._peers[rank]
 
@@ -161,16 +186,20 @@ class RemoteSender(Sender):
 
     # -- the state of the queue --------------------------------------------------------------
 
-    def tell(self, number: int, *, ready: bool, closed: bool = False) -> None:
+    def tell(self, *, ready: bool, closed: bool = False) -> None:
         """Tell every reader how the queue is, those who join later too.
 
         Args:
-            number: the program's number of the next message.
             ready: all readers have joined.
             closed: nothing more will be written.
         """
-        self._number, self._ready, self._closed = number, ready, closed
+        self._ready, self._closed = ready, closed
         self.probe()
+
+    def outgoing(self) -> Iterator[Outgoing]:
+        """Give what is to be sent, as `Sender.outgoing`."""
+        self.seal()
+        yield from super().outgoing()
 
     def probe(self) -> None:
         """Tell every connected reader the same again; what fails shows who is gone."""
@@ -179,7 +208,18 @@ class RemoteSender(Sender):
     def _next(self, peer: Peer) -> Sequence[Any] | None:
         if peer.route is not None and not peer.welcome and peer.number in self._untold:
             self._untold.discard(peer.number)
-            next_ = self._window.next
-            state = State(peer.tag_out, self._ready, self._closed, next_, self._number)
+            state = State(
+                peer.tag_out,
+                self._ready,
+                self._closed,
+                peer.first,
+                self._started[peer.number],
+                self._window.next,
+                self.number,
+            )
             return [pack_state(state)]
         return super()._next(peer)
+
+
+def _nothing() -> None:
+    """Nothing is gathered."""

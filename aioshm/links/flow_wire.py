@@ -6,7 +6,7 @@
                       ACK       consumed, granted position
                       GOODBYE   nothing more
     writer → reader   WELCOME   position
-                      STATE     ready, closed, the next sequence and the next message's number
+                      STATE     ready, closed; sequence and number, first and next
                       REFUSED   the reason
                       DATA      for each piece: position, pieces of its message, bytes;
                                 the pieces themselves are a second frame
@@ -41,7 +41,7 @@ _HEAD = struct.Struct("!5sc16s")
 _HELLO = struct.Struct("!5QII")
 _ACK = struct.Struct("!2QI")
 _WELCOME = struct.Struct("!QI")
-_STATE = struct.Struct("!??QQ")
+_STATE = struct.Struct("!??4Q")
 _PIECE = struct.Struct("!QIII")
 
 _HELLO_KIND, _ACK_KIND, _GOODBYE_KIND = b"H", b"A", b"G"
@@ -96,13 +96,16 @@ class State(NamedTuple):
     Attributes:
         ready: all readers have joined.
         closed: nothing more will be written.
-        sequence, number: of the next message, for the flow and for the program.
+        first, first_number: the first message for this reader, for the flow and the program.
+        next, number: the same of the next message, which never comes if the queue is closed.
     """
 
     tag: bytes
     ready: bool
     closed: bool
-    sequence: int
+    first: int
+    first_number: int
+    next: int
     number: int
 
 

@@ -109,6 +109,10 @@ class Shell:
             self._due = True
             self._loop.call_soon(self._pump)
 
+    def look(self) -> None:
+        """Take what is there now, before a decision that it might change."""
+        self._pump()
+
     def _pump(self) -> None:
         self._due = False
         if self._closed:
@@ -158,7 +162,12 @@ class Shell:
                 self._loop.remove_reader(fd)
         if self._monitor is not None:
             self._socket.disable_monitor()
+        self._socket.close(linger=0)
+        self._after_socket()
         self._context.destroy(linger=0)
+
+    def _after_socket(self) -> None:
+        """Close what the socket needed as long as it was there."""
 
     def abandon(self) -> None:
         """In a forked child: close what would keep our peers from seeing our end.

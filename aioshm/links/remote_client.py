@@ -1,0 +1,245 @@
+"""A reader's half of the link to a writer on another machine: joins, listens, leaves.
+
+Theory of operation
+-------------------
+libzmq connects, and connects again after every loss, by itself; the flow then says HELLO
+and goes on where it was. So all that is decided here is when to stop waiting: whoever has
+had no connection for ``peer_timeout`` seconds takes the writer for dead. The first one
+counts the same way, because a writer listens from the moment that its handle exists.
+
+A reader that has taken the last message of a closed queue says goodbye by itself, without
+waiting for the program to close: that is what the writer's `aclose` waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+import socket
+import weakref
+from typing import Protocol
+
+from aioshm.errors import AdmissionRefused, AioshmError, Evicted, QueueShutDown
+from aioshm.links.curve import Keys
+from aioshm.links.flow import Receiver
+from aioshm.links.flow_remote import CLOSED, FAREWELL
+from aioshm.links.inbox import Inbox
+from aioshm.links.network import parse
+from aioshm.links.tcp import TcpDealer
+
+
+class RemoteGuest(Protocol):
+    """The reader, as its link sees it; called from callbacks of the loop."""
+
+    def ready(self) -> None:
+        """All readers have joined."""
+
+    def came(self) -> None:
+        """Something came in that a waiting task should look at."""
+
+    def writer_gone(self) -> None:
+        """The writer was out of reach for too long."""
+
+    def refused(self, error: AioshmError) -> None:
+        """We did not get in, or may not stay."""
+
+
+class RemoteClient:
+    """The reader's half.
+
+    Args:
+        guest: the reader, held weakly.
+        where: the writer's address.
+        token: the 32 bytes that get us in.
+        keys: the queue's.
+        rank: the rank we ask for.
+        peer_timeout: seconds for which the writer may be out of reach.
+
+    Attributes:
+        inbox: what came in; None until there is a loop.
+        gone: the writer was out of reach for too long.
+        trouble: why, as far as that is known.
+    """
+
+    def __init__(
+        self,
+        guest: RemoteGuest,
+        where: str,
+        token: bytes,
+        keys: Keys,
+        rank: int,
+        peer_timeout: float,
+    ) -> None:
+        self._guest = weakref.ref(guest)
+        self._address = parse(where)
+        self._where, self._keys, self._peer_timeout = where, keys, peer_timeout
+        self._flow = Receiver(rank, token, secrets.randbits(64), None, os.getpid())
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._dealer: TcpDealer | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._probe: socket.socket | None = None
+        self._ready = self._farewell = False
+        self.inbox = Inbox(self._flow)
+        self.gone = False
+        self.trouble = ""
+
+    # -- coming -------------------------------------------------------------------------------
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to connect, in this loop."""
+        self._loop = loop
+        reference = weakref.WeakMethod(self._heard)
+
+        def heard() -> None:
+            method = reference()
+            if method is not None:
+                method()
+
+        try:
+            self._dealer = TcpDealer(
+                loop, self._flow, self._where, self._keys, self._peer_timeout, heard
+            )
+        except OSError as error:
+            self._refused(
+                AdmissionRefused(
+                    f"cannot connect to {self._where}: {error.strerror}; raise this process's "
+                    "limit (ulimit -n) and join again"
+                )
+            )
+            return
+        self._wait_for_writer()
+        self._looking = loop.call_later(self._peer_timeout / 2, self._look_why)
+
+    @property
+    def joined(self) -> bool:
+        """Tell whether the writer let us in."""
+        return self._flow.state is not None
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether there is a connection now."""
+        return self._dealer is not None and self._dealer.connected and not self.gone
+
+    def _wait_for_writer(self) -> None:
+        assert self._loop is not None
+        if self._deadline is None and not self.gone:
+            self._deadline = self._loop.call_later(self._peer_timeout, self._give_up)
+
+    def _heard(self) -> None:
+        assert self._dealer is not None
+        if self._dealer.connected:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+        else:
+            self._wait_for_writer()
+        flow, guest = self._flow, self._guest()
+        if guest is None:
+            return
+        if flow.refused is not None and not self._farewell:
+            self._refused(self._meaning(flow.refused))
+            return
+        state = flow.state
+        if state is not None and state.ready and not self._ready:
+            self._ready = True
+            guest.ready()
+        self._leave_at_end()
+        guest.came()
+
+    def _meaning(self, reason: str) -> AioshmError:
+        if not self.joined:
+            if reason == CLOSED:
+                return QueueShutDown("the writer closed the queue before it let this reader in")
+            return AdmissionRefused(reason)
+        return Evicted(f"{reason}; messages it had not read are lost, and it gets no further one")
+
+    def _refused(self, error: AioshmError) -> None:
+        guest = self._guest()
+        self.close()
+        if guest is not None:
+            guest.refused(error)
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def acknowledge(self) -> None:
+        """The program took all of the messages at hand."""
+        self.inbox.acknowledge()
+        self._leave_at_end()
+        if self._dealer is not None:
+            self._dealer.wake()
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def _leave_at_end(self) -> None:
+        flow = self._flow
+        if (
+            flow.state is not None
+            and flow.state.closed
+            and flow.consumed is not None
+            and max(flow.consumed, flow.floor) >= flow.state.next
+        ):
+            self.say_goodbye()
+
+    def say_goodbye(self) -> None:
+        """Leave the rank to others; `left` tells when the writer knows."""
+        if not self._farewell and self._dealer is not None and self.joined:
+            self._farewell = True
+            self._flow.goodbye()
+            self._dealer.wake()
+
+    def left(self) -> bool | None:
+        """True once the writer knows of the goodbye, or cannot be told; None before."""
+        if self._farewell and self.connected and self._flow.refused != FAREWELL:
+            return None
+        return True
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if self._dealer is not None:
+            # The loop may have been busy for so long that it has not seen the connection.
+            self._dealer.look()
+            if self._dealer.connected:
+                return
+        self.gone = True
+        self.trouble = self._trouble()
+        self.close()
+        guest = self._guest()
+        if guest is not None:
+            guest.writer_gone()
+
+    def _look_why(self) -> None:
+        """Nobody answers: connect by ourselves, since libzmq does not say what went wrong."""
+        self._looking = None
+        if self.connected or self.joined:
+            return
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        self._probe = socket.socket(family, socket.SOCK_STREAM)
+        self._probe.setblocking(False)
+        code = self._probe.connect_ex(self._address)
+        if code not in (0, errno.EINPROGRESS):
+            assert self._dealer is not None
+            self._dealer.trouble = os.strerror(code)
+
+    def _trouble(self) -> str:
+        if self._dealer is not None and self._dealer.trouble:
+            return self._dealer.trouble
+        if self._probe is not None:
+            code = self._probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                return os.strerror(code)
+        return "no answer"
+
+    def close(self, *, goodbye: bool = False) -> None:
+        """Let go of everything; who wants to say goodbye did so before. Safe to call twice."""
+        for timer in (self._deadline, self._looking):
+            if timer is not None:
+                timer.cancel()
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
+        if self._dealer is not None:
+            self._dealer.connected = False
+            self._dealer.close()
