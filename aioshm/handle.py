@@ -4,7 +4,7 @@ A handle is a secret: it holds the token and the keys that the writer asks for. 
 to the readers by whatever way starts them: pickled in the arguments of a process, or as a
 string in an environment variable. `repr` and the logs hide the secrets.
 
-As a string it is ``aioshm1.`` and base64 of a checksum and JSON: the checksum tells
+As a string it is ``aioshm2.`` and base64 of a checksum and JSON: the checksum tells
 a truncated one from one of another version.
 """
 
@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from aioshm.errors import AdmissionRefused
 
@@ -93,9 +93,11 @@ class Handle:
             digest, body = blob[:_DIGEST], blob[_DIGEST:]
             if hashlib.sha256(body).digest()[:_DIGEST] != digest:
                 raise ValueError("its checksum does not match")
-            fields = json.loads(body)
-            ranks = {what: tuple(fields[what]) for what in ("ranks", "remote_ranks")}
-            return cls(**{**fields, **ranks})
+            said = json.loads(body)
+            if not isinstance(said, dict) or said.keys() != {one.name for one in fields(cls)}:
+                raise ValueError("it says something else than a handle does")
+            ranks = {what: tuple(said[what]) for what in ("ranks", "remote_ranks")}
+            return cls(**{**said, **ranks})
         except (binascii.Error, ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"not a whole aioshm handle ({len(text)} characters): {error}; it was cut or "

@@ -82,7 +82,7 @@ def python_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     For what happens between two accesses to memory, where a test can get in there alone.
     """
     monkeypatch.setenv("AIOSHM_RING", "python")
-    monkeypatch.setattr("aioshm.ends.writer.RingWriter", ring_writer.RingWriter)
+    monkeypatch.setattr("aioshm.ends.admitting.RingWriter", ring_writer.RingWriter)
     monkeypatch.setattr("aioshm.ends.reader.RingReader", ring_reader.RingReader)
 
 

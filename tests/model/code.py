@@ -27,6 +27,7 @@ OURS = (
     "aioshm.waiting",
     "aioshm.ends.end",
     "aioshm.ends.reader",
+    "aioshm.ends.admitting",
     "aioshm.ends.writer",
 )
 """The modules that are loaded again, each after those that it imports from."""

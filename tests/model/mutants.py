@@ -16,6 +16,7 @@ from tests.model.code import Code, source_of
 from tests.model.scenario import Scenario
 
 WRITER, READER = "aioshm.shm.ring_writer", "aioshm.shm.ring_reader"
+ENDS_ADMITTING = "aioshm.ends.admitting"
 ENDS_WRITER, ENDS_READER = "aioshm.ends.writer", "aioshm.ends.reader"
 WAITING = "aioshm.waiting"
 
@@ -173,7 +174,7 @@ MUTANTS = [
             "if load(self._parked, slot):", "if False:", EVICT, ALL),
     _mutant("PARK-READER", "the flag is cleared after the bell", WRITER, "RingWriter._note_parked",
             _CLEAR, "", PLAIN, ALL, more=(
-                Edit(ENDS_WRITER, "WriterEnd._pay", _RINGS, _RINGS
+                Edit(ENDS_ADMITTING, "AdmittingEnd._pay", _RINGS, _RINGS
                      + "                self._ring._clear(member.slot)\n"),
                 Edit(WRITER, "RingWriter.close", "    def close",
                      "    def _clear(self, slot):\n        store(self._parked, slot, 0)\n\n"
@@ -183,8 +184,8 @@ MUTANTS = [
             "self._pay()", "pass", SHORT, ALL),
     _mutant("PARK-READER", "bells owed at close are not rung", ENDS_WRITER, "WriterEnd._leave",
             "self._pay()", "pass", SHORT, ALL),
-    _mutant("PARK-READER", "bells owed at evict are not rung", ENDS_WRITER, "WriterEnd._evict",
-            "self._pay()", "pass", EVICT, ALL),
+    _mutant("PARK-READER", "bells owed at evict are not rung", ENDS_ADMITTING,
+            "AdmittingEnd._evict", "self._pay()", "pass", EVICT, ALL),
     _mutant("PARK-READER", "an evicted reader does not look", READER,
             "RingReader._look_for_written", "if load(self._evicted, self._slot):", "if False:",
             EVICT, ALL),
@@ -252,7 +253,7 @@ MUTANTS = [
             _CLEAR, "", NUMBERED, ALL),
     _mutant("PARK-READER", "the writer's end wakes nobody", ENDS_READER, "ReaderEnd.writer_gone",
             "self._changed()", "pass", DEATH, ALL),
-    _mutant("PARK-WRITER", "a reader's end wakes nobody", ENDS_WRITER, "WriterEnd.departed",
+    _mutant("PARK-WRITER", "a reader's end wakes nobody", ENDS_ADMITTING, "AdmittingEnd.departed",
             "        self._gather()\n", "", DEATH, ALL),
     _mutant("PARK-READER", "no disarm", WAITING, "Waiter._park",
             "self._parking.disarm()", "pass", SHORT, ALL),

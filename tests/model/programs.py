@@ -170,7 +170,7 @@ class Writer(_Program):
         self._world = world
         self.may_evict, self._may_rest = list(may_evict), may_rest
         self.end._layout, self.end._evict_dead = layout, True
-        self.end._roster = roster = ends.Roster(range(slots), slots)
+        self.end._roster = roster = world.code["aioshm.ends.admitting"].Roster(range(slots), slots)
         for slot in range(slots):
             bell = Bell(slot + 1)
             if numbered:
