@@ -19,9 +19,10 @@ from aioshm.links.flow_remote import RemoteSender
 from aioshm.links.pump import snapshot
 from aioshm.shm.layout import OBJECT
 
-_OVERHEAD = 64  # what a message without bytes takes in the ring
+OVERHEAD = 64
+"""What a message without bytes takes, as in the ring."""
+
 _MOST_PAYLOADS = 512
-_MOST_BYTES = 1 << 16
 
 
 class Outbox:
@@ -34,7 +35,9 @@ class Outbox:
 
     Attributes:
         small, large: bytes of each kind.
-        waiting: how many messages there are.
+        waiting: how many messages there are, but for those in `payloads`.
+        payloads, first: the small messages that are being gathered, and the first one's number.
+        room: bytes of small messages, their overhead included, that may be gathered.
     """
 
     def __init__(
@@ -43,9 +46,10 @@ class Outbox:
         self._flow = flow
         self.largest_small = largest_small
         self.small_limit, self.large_limit = small_limit, large_limit
-        self._seal_at = min(_MOST_BYTES, small_limit // 8)
-        self._payloads: list[bytes] = []
-        self._gathered = 0
+        self._most_small = min(largest_small, SMALL)
+        self.payloads: list[bytes] = []
+        self.first = 0
+        self.room = small_limit
         self._kept: deque[tuple[int, int, int, int]] = deque()
         self.small = self.large = self.waiting = 0
         flow.seal = self.seal
@@ -55,49 +59,49 @@ class Outbox:
 
         What is longer than all that there may be fits an empty window; who cares looks first.
         """
+        cost = nbytes + OVERHEAD
         if nbytes <= self.largest_small:
-            return not self.small or self.small + nbytes + _OVERHEAD <= self.small_limit
-        return not self.large or self.large + nbytes + _OVERHEAD <= self.large_limit
+            # Full, but of what nobody counted yet.
+            if cost > self.room and self.payloads:
+                self.seal()
+            return cost <= self.room or self.room == self.small_limit
+        return not self.large or self.large + cost <= self.large_limit
 
     def append(self, kind: int, number: int, frames: Sequence[Buffer]) -> None:
         """Take a message in; there must be room."""
         nbytes = sum(map(len, frames))
-        cost = nbytes + _OVERHEAD
-        self.waiting += 1
-        if nbytes <= self.largest_small:
-            self.small += cost
-        else:
-            self.large += cost
-        self._flow.number = number + 1
-        if kind == OBJECT and len(frames) == 1 and nbytes <= SMALL:
+        if kind == OBJECT and len(frames) == 1 and nbytes <= self._most_small:
+            if not self.payloads:
+                self.first = number
             payload = frames[0]
-            self._payloads.append(payload if type(payload) is bytes else bytes(payload))
-            self._gathered += cost
-            if self._gathered >= self._seal_at or len(self._payloads) >= _MOST_PAYLOADS:
+            self.payloads.append(payload if type(payload) is bytes else bytes(payload))
+            self.room -= nbytes + OVERHEAD
+            if len(self.payloads) >= _MOST_PAYLOADS:
                 self.seal()
             return
         # In the order in which they were written.
-        self._seal(number)
-        pieces = cut(pack_alone(kind, number, frames), snapshot)
-        small = nbytes <= self.largest_small
-        self._keep(self._flow.append(pieces, nbytes), 1, cost if small else 0, 0 if small else cost)
+        self.seal()
+        self._flow.number = number + 1
+        cost = nbytes + OVERHEAD
+        small, large = (cost, 0) if nbytes <= self.largest_small else (0, cost)
+        self.room -= small
+        self.large += large
+        self._keep(pack_alone(kind, number, frames), nbytes, (1, small, large))
 
     def seal(self) -> None:
         """Append what was gathered."""
-        self._seal(self._flow.number)
+        payloads = self.payloads
+        if payloads:
+            self.payloads = []
+            self._flow.number = self.first + len(payloads)
+            cost = sum(map(len, payloads)) + OVERHEAD * len(payloads)
+            self._keep(pack_batch(self.first, payloads), cost, (len(payloads), cost, 0))
 
-    def _seal(self, number: int) -> None:
-        """Append what was gathered before the message of this number."""
-        payloads = self._payloads
-        if not payloads:
-            return
-        cost = self._gathered
-        self._payloads, self._gathered = [], 0
-        pieces = cut(pack_batch(number - len(payloads), payloads), snapshot)
-        self._keep(self._flow.append(pieces, cost), len(payloads), cost, 0)
-
-    def _keep(self, sequence: int, count: int, small: int, large: int) -> None:
-        self._kept.append((sequence, count, small, large))
+    def _keep(self, frames: Sequence[Buffer], nbytes: int, counts: tuple[int, int, int]) -> None:
+        sequence = self._flow.append(cut(frames, snapshot), nbytes)
+        self.waiting += counts[0]
+        self.small += counts[1]
+        self._kept.append((sequence, *counts))
         self.trim()
 
     def trim(self) -> None:
@@ -107,4 +111,5 @@ class Outbox:
             _, count, small, large = self._kept.popleft()
             self.waiting -= count
             self.small -= small
+            self.room += small
             self.large -= large

@@ -18,6 +18,7 @@ from typing import Any, cast
 from aioshm.codec import Buffer
 from aioshm.ends.absent import NoRing, NoServer
 from aioshm.ends.end import TURN_EVERY
+from aioshm.ends.outbox import OVERHEAD
 from aioshm.ends.overflowing import OverflowingWriter
 from aioshm.ends.remote_writer import Place, RemoteWriter
 from aioshm.ends.roster import Member
@@ -67,6 +68,9 @@ class RemotingWriter(OverflowingWriter):
             for segment in self._segments:
                 segment.close()
             raise
+        self._outbox = self._remote.outbox
+        # What fits neither a batch nor the ring goes the longer way.
+        self._most = min(SMALL, payload) + OVERHEAD
         self._handle = replace(
             self._handle,
             remote_ranks=place.ranks,
@@ -151,17 +155,35 @@ class RemotingWriter(OverflowingWriter):
         except Exception as error:
             self._raise_encode(obj, error)
         self._calls = calls = self._calls + 1
+        payload = frames[0]
+        cost = len(payload) + OVERHEAD
+        outbox = self._outbox
         if (
             self._open
+            and cost <= self._most
+            and cost <= outbox.room
+            and type(payload) is bytes
+            and len(frames) == 1
             and calls % TURN_EVERY
             and not self._waiter.length
             and get_ident() == self._thread
             and self._runs()
-            and len(frames) == 1
-            and len(frames[0]) <= SMALL
-            and self._try_write(frames)
         ):
-            return
+            ring = self._ring
+            number = ring.number
+            try:
+                written = ring.try_write(frames)
+            finally:
+                if ring.number != number:
+                    if not outbox.payloads:
+                        outbox.first = number
+                        self._remote.wake()
+                    outbox.payloads.append(payload)
+                    outbox.room -= cost
+            if written:
+                if ring.owed:
+                    self._pay()
+                return
         await self._enqueue_later(frames, timeout)
 
     def _try_write(self, frames: Sequence[Buffer]) -> bool | None:
@@ -180,7 +202,7 @@ class RemotingWriter(OverflowingWriter):
             # Also if an interrupt came behind the ring's last store: what local readers get,
             # the others get too.
             if self._ring.number != number:
-                self._remote.outbox.append(OBJECT, number, frames)
+                self._outbox.append(OBJECT, number, frames)
                 self._remote.wake()
 
     def _try_claim(self, nbytes: int) -> slice | None:
@@ -207,7 +229,7 @@ class RemotingWriter(OverflowingWriter):
             super()._commit(nbytes)
         finally:
             if self._ring.number != number:
-                self._remote.outbox.append(RAW, number, [written])
+                self._outbox.append(RAW, number, [written])
                 self._remote.wake()
 
     def _holding_back(self) -> dict[int, int]:

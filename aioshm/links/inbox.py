@@ -78,6 +78,10 @@ class Inbox:
             return False
         return self._skip_to(state.number) or True
 
+    def has_more(self) -> bool:
+        """Tell whether the next message of the flow is there already."""
+        return self._flow.body(self._at) is not None
+
     def acknowledge(self) -> None:
         """The program took all of the messages at hand."""
         self._flow.consume(self._at)

@@ -87,10 +87,8 @@ class Shell:
             self._socket = self._context.socket(kind)
             for option, value in {zmq.LINGER: 0, **options}.items():
                 self._socket.setsockopt(option, value)
-            self._fds = [int(self._socket.getsockopt(zmq.FD))]
             if events:
                 self._monitor = self._socket.get_monitor_socket(events)
-                self._fds.append(int(self._monitor.getsockopt(zmq.FD)))
         except BaseException:
             self._context.destroy(linger=0)
             raise
@@ -99,9 +97,10 @@ class Shell:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to pump, in this loop."""
         self._loop = loop
-        for fd in self._fds:
-            loop.add_reader(fd, self._pump)
-        self.wake()
+        loop.add_reader(_descriptor(self._socket), self._pump)
+        if self._monitor is not None:
+            loop.add_reader(_descriptor(self._monitor), self.look)
+        self.look()
 
     def wake(self) -> None:
         """There may be something to send: pump soon."""
@@ -110,22 +109,23 @@ class Shell:
             self._loop.call_soon(self._pump)
 
     def look(self) -> None:
-        """Take what is there now, before a decision that it might change."""
-        self._pump()
+        """Hear the monitor, and pump."""
+        if not self._closed:
+            self._hear_monitor()
+            self._pump()
 
     def _pump(self) -> None:
         self._due = False
-        if self._closed:
-            return
         for _ in range(AT_ONCE):
-            self._hear_monitor()
-            sent, received = self._send(), self._receive()
-            if received:
-                self._changed()
             if self._closed:
                 return
-            # Reading EVENTS is what arms the descriptor again.
-            if not sent and not received and not pollable(self._socket) & zmq.POLLIN:
+            sent = self._send()
+            # Reading EVENTS, after the last of all calls, is what arms the descriptor again.
+            received = bool(pollable(self._socket) & zmq.POLLIN) and self._receive()
+            if received:
+                self._changed()
+            elif not sent:
+                self._idle()
                 return
         self.wake()
 
@@ -136,6 +136,9 @@ class Shell:
     def _receive(self) -> bool:
         """Receive something; False if there is nothing."""
         raise NotImplementedError
+
+    def _idle(self) -> None:
+        """There is nothing to send or to receive."""
 
     def _receive_parts(self) -> list[Any] | None:
         try:
@@ -158,8 +161,9 @@ class Shell:
             return
         self._closed = True
         if self._loop is not None and not self._loop.is_closed():
-            for fd in self._fds:
-                self._loop.remove_reader(fd)
+            for sock in (self._socket, self._monitor):
+                if sock is not None:
+                    self._loop.remove_reader(_descriptor(sock))
         if self._monitor is not None:
             self._socket.disable_monitor()
         self._socket.close(linger=0)
@@ -186,6 +190,10 @@ class Shell:
 def pollable(sock: zmq.Socket[bytes]) -> int:
     """What the socket is ready for; it has to be asked after any call, or it may fall silent."""
     return int(sock.getsockopt(zmq.EVENTS))
+
+
+def _descriptor(sock: zmq.Socket[bytes]) -> int:
+    return int(sock.getsockopt(zmq.FD))
 
 
 def names(sock: socket.socket) -> list[Any]:

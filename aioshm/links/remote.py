@@ -158,14 +158,16 @@ class Dealer(Shell):
     def _receive(self) -> bool:
         parts = self._receive_parts()
         if parts is None:
-            if self._ending and not self.ended:
-                self.ended = True
-                return True
             return False
         found = self._flow.received([part.buffer for part in parts])
         if found is not None:
             self._connect_again(found)
         return True
+
+    def _idle(self) -> None:
+        if self._ending and not self.ended:
+            self.ended = True
+            self._changed()
 
     def _connect_again(self, found: Breach) -> None:
         """Only a new connection gets the two ends out of this; not at once, or it may spin."""

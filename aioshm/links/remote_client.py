@@ -29,6 +29,9 @@ from aioshm.links.inbox import Inbox
 from aioshm.links.network import parse
 from aioshm.links.tcp import TcpDealer
 
+_SAY_EVERY = 8
+"""Messages of the flow that are acknowledged at once, if more are at hand."""
+
 
 class RemoteGuest(Protocol):
     """The reader, as its link sees it; called from callbacks of the loop."""
@@ -82,6 +85,7 @@ class RemoteClient:
         self._looking: asyncio.TimerHandle | None = None
         self._probe: socket.socket | None = None
         self._ready = self._farewell = False
+        self._unsaid = 0
         self.inbox = Inbox(self._flow)
         self.gone = False
         self.trouble = ""
@@ -168,7 +172,11 @@ class RemoteClient:
         """The program took all of the messages at hand."""
         self.inbox.acknowledge()
         self._leave_at_end()
-        if self._dealer is not None:
+        self._unsaid += 1
+        # While there is more at hand, the writer can wait to hear of it: it costs either end
+        # as much as the messages themselves.
+        if self._dealer is not None and (self._unsaid >= _SAY_EVERY or not self.inbox.has_more()):
+            self._unsaid = 0
             self._dealer.wake()
 
     # -- the end ------------------------------------------------------------------------------

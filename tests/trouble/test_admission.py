@@ -135,7 +135,7 @@ async def test_broken_handle(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in range(500):
                 noise = "".join(source.choices(string.printable, k=source.randrange(300)))
                 packed = base64.urlsafe_b64encode(source.randbytes(source.randrange(300))).decode()
-                for garbage in (noise, f"aioshm2.{noise}", f"aioshm1.{packed}"):
+                for garbage in (noise, f"aioshm2.{noise}", f"aioshm2.{packed}"):
                     with pytest.raises(ValueError, match="not an? .*aioshm handle"):
                         Handle.from_string(garbage)
         elif how == "no string":
