@@ -85,6 +85,19 @@ async def test_a_queue_for_large_messages() -> None:
         assert queue.stats().overflow.messages == 1
 
 
+async def test_a_queue_beyond_one_machine() -> None:
+    scope = await run("beyond")
+    async with scope["queue"] as queue, scope["reader"] as remote:
+        others = [MessageQueue.create_from_handle(queue.handle, rank) for rank in (0, 1)]
+        await asyncio.gather(*(end.wait_until_ready(HANG) for end in (queue, remote, *others)))
+        await queue.enqueue("to all", timeout=HANG)
+        for reader in (remote, *others):
+            assert await reader.dequeue(HANG) == "to all"
+            await reader.aclose()
+        assert queue.handle.remote_ranks == (1, 2)
+        assert len(scope["handle"]) < 1500
+
+
 async def test_the_calls_of_a_writer(capsys: pytest.CaptureFixture[str]) -> None:
     async with MessageQueue.create(n_reader=2) as queue:
         with Child(read_all, queue.handle, 0) as a, Child(read_all, queue.handle, 1) as b:

@@ -54,6 +54,7 @@ AIOSHM = (
     _aioshm("python", "aioshm, Python ring"),
     _aioshm("c", "aioshm, C ring", "the C ring", "aioshm.shm._ring"),
 )
+REMOTE = _peer("aioshm-remote", "aioshm, remote reader, tcp + CURVE", "shm.Remote")
 ZMQ_IPC = _peer("zmq-ipc", "zmq.asyncio ipc PUSH/PULL", "zeromq.PushPull", "pyzmq", "zmq")
 ZMQ_NOCOPY = _peer(
     "zmq-nocopy", "zmq.asyncio ipc, copy=False", "zeromq.PushPullNoCopy", "pyzmq", "zmq"
@@ -73,4 +74,4 @@ EVENTFD = Contender("eventfd", "eventfd + epoll alone", "eventfd")
 
 PEERS = (ZMQ_IPC, ZMQ_NOCOPY, ZMQ_XPUB, ZMQ_TCP, MP_QUEUE, MP_PIPE, FASTER_FIFO, ICEORYX)
 FLOORS = (PICKLE, MEMCPY, EVENTFD)
-ALL = (*AIOSHM, *PEERS, *FLOORS)
+ALL = (*AIOSHM, REMOTE, *PEERS, *FLOORS)

@@ -14,6 +14,7 @@ from aioshm.cli.bench.contenders import (
     MP_QUEUE,
     PEERS,
     PICKLE,
+    REMOTE,
     ZMQ_IPC,
     ZMQ_NOCOPY,
     ZMQ_TCP,
@@ -119,6 +120,14 @@ def _cpu(
 
 CASES = (
     *map(_throughput, READERS),
+    Case(
+        "remote-1", "throughput", "small dict, 1 remote reader", "flood",
+        (REMOTE, ZMQ_TCP, PICKLE), quick=True,
+    ),
+    Case(
+        "remote-roundtrip", "round trip", "remote, both ends awake", "round trip",
+        (REMOTE, ZMQ_TCP),
+    ),
     Case(
         "roundtrip-awake", "round trip", "both ends awake", "round trip",
         (*AIOSHM, *_peers_but(ZMQ_NOCOPY)), quick=True,

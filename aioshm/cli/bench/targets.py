@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aioshm.cli.bench.contenders import AIOSHM, EVENTFD, RINGS, ZMQ_IPC, ZMQ_XPUB, Contender
+from aioshm.cli.bench.contenders import (
+    AIOSHM,
+    EVENTFD,
+    REMOTE,
+    RINGS,
+    ZMQ_IPC,
+    ZMQ_TCP,
+    ZMQ_XPUB,
+    Contender,
+)
 from aioshm.cli.bench.plan import UNITS
 from aioshm.cli.bench.results import Result, Results
 from aioshm.cli.screen import Row
@@ -22,6 +31,7 @@ class Target:
         against: whom it is compared with; None for the figure as it stands.
         at_least: how many times better than that one, by ring.
         at_most: how many times that one's figure, or the figure itself, by ring.
+        ours: who has to reach it: each ring, or what needs none.
     """
 
     what: str
@@ -29,6 +39,7 @@ class Target:
     against: Contender | None = None
     at_least: Sequence[float] = ()
     at_most: Sequence[float] = ()
+    ours: Sequence[Contender] = AIOSHM
 
 
 # For each: the Python ring, the ring in C.
@@ -42,8 +53,8 @@ _TARGETS = (
     Target("CPU of a reader at 100 messages/s", "cpu-100", at_most=(3, 3)),
     Target("CPU of a reader that is idle", "cpu-idle", at_most=(0.1, 0.1)),
     Target("1 MiB numpy arrays, messages/s", "numpy-1MiB", ZMQ_IPC, at_least=(3, 3)),
+    Target("1 remote reader, messages/s", "remote-1", ZMQ_TCP, at_least=(5,), ours=(REMOTE,)),
 )
-_COLUMNS = ("python", "c")
 
 
 @dataclass(frozen=True)
@@ -62,16 +73,18 @@ def judge(results: Results) -> list[Verdict]:
     """Judge every target whose figures were measured."""
     verdicts = []
     for target in _TARGETS:
-        for ring, contender in zip(RINGS, AIOSHM, strict=True):
+        for column, contender in enumerate(target.ours):
+            ring = RINGS[column] if target.ours is AIOSHM else "none"
             ours = results.get(target.case, contender)
             theirs = results.get(target.case, target.against) if target.against else None
             if ours is not None and (theirs is not None or target.against is None):
-                verdicts.append(_judge_one(target, ring, ours, theirs))
+                verdicts.append(_judge_one(target, column, ring, ours, theirs))
     return verdicts
 
 
-def _judge_one(target: Target, ring: str, ours: Result, theirs: Result | None) -> Verdict:
-    column = _COLUMNS.index(ring)
+def _judge_one(
+    target: Target, column: int, ring: str, ours: Result, theirs: Result | None
+) -> Verdict:
     unit = UNITS[ours.case.work]
     name = f" {theirs.contender.name}" if theirs else ""
     if target.at_least and theirs:

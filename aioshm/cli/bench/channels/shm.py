@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aioshm import Backoff, Handle, MessageQueue
+from aioshm import Backoff, Handle, MessageQueue, Writer
 from aioshm.cli.bench.channels.channel import Channel, In, Out
 
 
@@ -16,11 +16,13 @@ class Shm(Channel):
         yield_for = self.setting.yield_for
         return Backoff() if yield_for is None else Backoff(yield_for=yield_for)
 
+    def _create(self) -> Writer:
+        return MessageQueue.create(n_reader=self.setting.readers, backoff=self._backoff())
+
     @asynccontextmanager
     async def writer(self) -> AsyncIterator[Out]:
         """Create the queue."""
-        readers = self.setting.readers
-        async with MessageQueue.create(n_reader=readers, backoff=self._backoff()) as queue:
+        async with self._create() as queue:
             self.tell(queue.export_handle().to_string())
             yield Out(queue.enqueue, queue.wait_until_ready)
 
@@ -30,3 +32,12 @@ class Shm(Channel):
         handle = Handle.from_string(self.hear(rank))
         async with MessageQueue.create_from_handle(handle, rank, backoff=self._backoff()) as queue:
             yield In(queue.dequeue, queue.wait_until_ready, lambda: queue.stats().waits.parks)
+
+
+class Remote(Shm):
+    """A queue whose readers are all reached over TCP, on this machine's own address."""
+
+    def _create(self) -> Writer:
+        return MessageQueue.create(
+            self.setting.readers, 0, connect_ip="127.0.0.1", backoff=self._backoff()
+        )
