@@ -242,12 +242,12 @@ class RemoteWriter:
         return f"{box.large} of max_overflow_bytes={box.large_limit} bytes are on their way"
 
     def drained(self) -> bool | None:
-        """True once every reader that can be reached has all, and knows it; None before."""
-        return None if self._flow.connected_ranks else True
+        """True once every reader that is not dead has all, and knows it; None before."""
+        return None if self._flow.live_ranks else True
 
     def unread(self) -> str:
         """Say who has not read all."""
-        ranks = ", ".join(f"rank {rank}" for rank in self._flow.connected_ranks)
+        ranks = ", ".join(f"rank {rank}" for rank in self._flow.live_ranks)
         return f"{self.outbox.waiting} messages to other machines are not read by {ranks}"
 
     def stats(self) -> RemoteStats:

@@ -94,9 +94,9 @@ class RemoteSender(Sender):
         return [n for n, peer in self._peers.items() if peer.route is None and n not in self.dead]
 
     @property
-    def connected_ranks(self) -> list[int]:
-        """Those whose readers have a connection now."""
-        return [n for n, peer in self._peers.items() if peer.route is not None]
+    def live_ranks(self) -> list[int]:
+        """Those whose readers were not given up."""
+        return [n for n in self._peers if n not in self.dead]
 
     def cursor(self, rank: int) -> int:
         """How far a reader is, in bytes of the stream: it grows whenever the reader moves."""

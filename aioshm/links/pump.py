@@ -100,7 +100,7 @@ class Shell:
         loop.add_reader(_descriptor(self._socket), self._pump)
         if self._monitor is not None:
             loop.add_reader(_descriptor(self._monitor), self.look)
-        self.look()
+        loop.call_soon(self.look)
 
     def wake(self) -> None:
         """There may be something to send: pump soon."""
