@@ -34,8 +34,7 @@ class Outbox:
         small_limit, large_limit: bytes that there may be of either kind.
 
     Attributes:
-        small, large: bytes of each kind.
-        waiting: how many messages there are, but for those in `payloads`.
+        large: bytes of the large messages.
         payloads, first: the small messages that are being gathered, and the first one's number.
         room: bytes of small messages, their overhead included, that may be gathered.
     """
@@ -51,7 +50,7 @@ class Outbox:
         self.first = 0
         self.room = small_limit
         self._kept: deque[tuple[int, int, int, int]] = deque()
-        self.small = self.large = self.waiting = 0
+        self.large = self._sealed = 0
         flow.seal = self.seal
 
     def has_room(self, nbytes: int) -> bool:
@@ -66,6 +65,16 @@ class Outbox:
                 self.seal()
             return cost <= self.room or self.room == self.small_limit
         return not self.large or self.large + cost <= self.large_limit
+
+    @property
+    def small(self) -> int:
+        """Bytes of the small messages, their overhead included."""
+        return self.small_limit - self.room
+
+    @property
+    def waiting(self) -> int:
+        """How many messages there are."""
+        return self._sealed + len(self.payloads)
 
     def append(self, kind: int, number: int, frames: Sequence[Buffer]) -> None:
         """Take a message in; there must be room."""
@@ -99,8 +108,7 @@ class Outbox:
 
     def _keep(self, frames: Sequence[Buffer], nbytes: int, counts: tuple[int, int, int]) -> None:
         sequence = self._flow.append(cut(frames, snapshot), nbytes)
-        self.waiting += counts[0]
-        self.small += counts[1]
+        self._sealed += counts[0]
         self._kept.append((sequence, *counts))
         self.trim()
 
@@ -109,7 +117,6 @@ class Outbox:
         first = self._flow.first
         while self._kept and self._kept[0][0] < first:
             _, count, small, large = self._kept.popleft()
-            self.waiting -= count
-            self.small -= small
+            self._sealed -= count
             self.room += small
             self.large -= large

@@ -36,6 +36,7 @@ AT_ONCE = 8
 """Frames that a pump sends, and receives, before it lets the loop run."""
 
 _DESCRIPTORS = 24
+_POLLIN = int(zmq.POLLIN)
 
 
 def snapshot(piece: Buffer) -> Any:
@@ -121,7 +122,7 @@ class Shell:
                 return
             sent = self._send()
             # Reading EVENTS, after the last of all calls, is what arms the descriptor again.
-            received = bool(pollable(self._socket) & zmq.POLLIN) and self._receive()
+            received = bool(pollable(self._socket) & _POLLIN) and self._receive()
             if received:
                 self._changed()
             elif not sent:
@@ -147,7 +148,7 @@ class Shell:
             return None
 
     def _hear_monitor(self) -> None:
-        while self._monitor is not None and pollable(self._monitor) & zmq.POLLIN:
+        while self._monitor is not None and pollable(self._monitor) & _POLLIN:
             packed, _ = self._monitor.recv_multipart(zmq.NOBLOCK)
             event = int.from_bytes(packed[:2], "little")
             self._report(event, int.from_bytes(packed[2:6], "little"))

@@ -28,6 +28,10 @@ logger = logging.getLogger("aioshm")
 
 _CONNECT_AGAIN = 0.1
 
+# Plain numbers: those of pyzmq's enumerations cost as much as a call does.
+_POLLOUT, _NOBLOCK = int(zmq.POLLOUT), int(zmq.NOBLOCK)
+_MORE = int(zmq.SNDMORE) | _NOBLOCK
+
 
 class Router(Shell):
     """The writer's socket.
@@ -61,10 +65,10 @@ class Router(Shell):
         sent = False
         for count, (route, parts) in enumerate(self._flow.outgoing(), 1):
             try:
-                self._socket.send(route, zmq.SNDMORE | zmq.NOBLOCK)
+                self._socket.send(route, _MORE)
                 for part in parts[:-1]:
-                    self._socket.send(part, zmq.SNDMORE | zmq.NOBLOCK)
-                self._socket.send(parts[-1], zmq.NOBLOCK)
+                    self._socket.send(part, _MORE)
+                self._socket.send(parts[-1], _NOBLOCK)
             except zmq.ZMQError as error:
                 if error.errno != errno.EHOSTUNREACH:
                     raise
@@ -142,10 +146,10 @@ class Dealer(Shell):
     def _send(self) -> bool:
         frame = self._flow.outgoing()
         # EVENTS also has libzmq look for the connection whose handshake was just reported.
-        if frame is None or not pollable(self._socket) & zmq.POLLOUT:
+        if frame is None or not pollable(self._socket) & _POLLOUT:
             return False
         try:
-            self._socket.send(frame, zmq.NOBLOCK)
+            self._socket.send(frame, _NOBLOCK)
         except zmq.Again:
             return False
         self._flow.sent()

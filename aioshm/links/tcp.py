@@ -44,7 +44,8 @@ def _options(address: str, peer_timeout: float) -> dict[int, int | bytes]:
         zmq.IPV6: int(":" in address),
         zmq.HEARTBEAT_IVL: beat,
         zmq.HEARTBEAT_TIMEOUT: 3 * beat,
-        zmq.HANDSHAKE_IVL: max(1000, 10 * beat),
+        # A cable may be cut in the middle of a handshake too.
+        zmq.HANDSHAKE_IVL: max(500, 3 * beat),
     }
 
 
