@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -76,14 +76,22 @@ class Child:
         function: a coroutine function at the top of a test module.
         args: picklable; `Handle`s are.
         loop: ``asyncio`` or ``uvloop``; None takes the running loop's kind.
+        prefix: a command that runs another, such as a machine's of `tests.networks`.
     """
 
-    def __init__(self, function: ChildMain, *args: Any, loop: str | None = None) -> None:
+    def __init__(
+        self,
+        function: ChildMain,
+        *args: Any,
+        loop: str | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         ours, theirs = socket.socketpair()
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-W", "error", "-m", "tests.helpers", str(theirs.fileno())]
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "tests.helpers", str(theirs.fileno())],
+                [*prefix, *command],
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 cwd=ROOT,
