@@ -41,11 +41,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--stress-scale", type=float, default=1.0, help="factor on the counts of tests/stress"
     )
     parser.addoption(
-        "--stress-seed",
-        type=int,
-        default=random.SystemRandom().randrange(1 << 32),
-        help="repeat the random choices of an earlier run of tests/stress",
+        "--remote-scale", type=float, default=1.0, help="factor on the counts of tests/remote"
     )
+    for what in ("stress", "remote"):
+        parser.addoption(
+            f"--{what}-seed",
+            type=int,
+            default=random.SystemRandom().randrange(1 << 32),
+            help=f"repeat the random choices of an earlier run of tests/{what}",
+        )
 
 
 def pytest_asyncio_loop_factories(

@@ -23,6 +23,7 @@ from tests.helpers import HANG
 
 Direction = Literal["up", "down"]
 """Towards the writer; towards the reader."""
+DIRECTIONS: tuple[Direction, ...] = ("up", "down")
 
 _CHUNK = 1 << 16
 _RESETS = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST, and drops what is unsent

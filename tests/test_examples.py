@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -28,14 +28,19 @@ class Program:
 
     Everything it starts inherits its output, so `rest` comes to an end with the last of
     them.
+
+    Args:
+        command: what Python is to run.
+        prefix: a command that runs another, such as a machine's of `tests.networks`.
+        environment: more environment.
     """
 
-    def __init__(self, *command: str, **environment: str) -> None:
+    def __init__(self, *command: str, prefix: Sequence[str] = (), **environment: str) -> None:
         # Unbuffered, print() writes a line and its end apart, and another process's line
         # may come in between.
         inherited = {name: it for name, it in os.environ.items() if name != "PYTHONUNBUFFERED"}
         self.process = subprocess.Popen(
-            [sys.executable, *command],
+            [*prefix, sys.executable, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -96,9 +101,9 @@ class Program:
 
 
 @contextlib.contextmanager
-def program(*command: str, **environment: str) -> Iterator[Program]:
+def program(*command: str, prefix: Sequence[str] = (), **environment: str) -> Iterator[Program]:
     """Run a program, and end all of it if the test did not."""
-    it = Program(*command, **environment)
+    it = Program(*command, prefix=prefix, **environment)
     try:
         yield it
     finally:
