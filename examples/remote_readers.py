@@ -31,15 +31,18 @@ async def write(steps: int, ip: str | None, port: int, file: Path | None) -> Non
         if file is None:
             start_reader(handle, REMOTE)
         else:
-            file.touch(mode=0o600)
-            file.write_text(handle.to_string())
-            print(f"listening at {handle.address}, handle in {file}", flush=True)
+            save(handle, file)
         await queue.wait_until_ready()
         for step in range(1, steps + 1):
             await queue.enqueue({"step": step, "tokens": [step] * 3})
         await queue.aclose(timeout=60)  # the readers get everything first
-    if file is not None:
-        file.unlink()
+
+
+def save(handle: Handle, file: Path) -> None:
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(handle.to_string())
+    print(f"listening at {handle.address}, handle in {file}", flush=True)
 
 
 async def read(handle: Handle, rank: int) -> None:
@@ -72,7 +75,11 @@ def main() -> None:
     if args.role == "read":
         run_reader(Handle.from_string(args.file.read_text()), REMOTE)
     else:
-        asyncio.run(write(args.steps, args.ip, args.port, args.file))
+        try:
+            asyncio.run(write(args.steps, args.ip, args.port, args.file))
+        finally:
+            if args.file:
+                args.file.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
