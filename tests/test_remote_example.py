@@ -53,18 +53,22 @@ def test_it_runs_on_two_machines(address: str, tmp_path: Path) -> None:
         assert not file.exists()
 
 
-def test_a_reader_that_cannot_reach_the_writer_says_why(tmp_path: Path) -> None:
+def test_a_reader_that_cannot_reach_the_writer_says_why_and_may_try_again(tmp_path: Path) -> None:
     file = tmp_path / "handle.txt"
+    command = ("-W", "error", EXAMPLE, "read", str(file))
     with Cable() as cable:
-        command = ("-W", "error", EXAMPLE, "write", str(file))
-        with program(*command, prefix=cable.near.prefix) as writer:
+        writing = ("-W", "error", EXAMPLE, "write", str(file))
+        with program(*writing, prefix=cable.near.prefix) as writer:
             address = writer.wait_for_line("listening at (.*), handle in")[1]
             cable.cut()
-            with program(
-                "-W", "error", EXAMPLE, "read", str(file), prefix=cable.far.prefix
-            ) as reader:
+            with program(*command, prefix=cable.far.prefix) as reader:
                 output = reader.rest()
                 assert output.startswith("rank 1: ")
                 assert address in output
                 assert len(output.splitlines()) == 1
                 assert reader.process.returncode == 1
+            cable.mend()
+            with program(*command, prefix=cable.far.prefix) as reader:
+                assert reader.rest().splitlines() == lines(1, 5)
+                assert reader.process.returncode == 0
+            assert writer.rest().splitlines() == lines(0, 5)
