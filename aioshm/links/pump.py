@@ -42,9 +42,11 @@ _POLLIN = int(zmq.POLLIN)
 def snapshot(piece: Buffer) -> Any:
     """Copy a piece into memory of libzmq's, which any number of sends share.
 
-    pyzmq would hold the caller's buffer instead, in a thread of its own.
+    pyzmq would hold the caller's buffer instead, in a thread of its own; and it keeps
+    whatever object it copied from, so that is a view which holds nothing any more.
     """
-    return zmq.Frame(piece, copy=True)
+    with memoryview(piece) as view:
+        return zmq.Frame(view, copy=True)
 
 
 def need_descriptors(count: int) -> None:
