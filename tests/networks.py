@@ -136,7 +136,7 @@ class Cable:
 
     def _connect(self) -> None:
         for machine in (self.near, self.far):
-            machine.run("sh", text=_SETTINGS)
+            machine.run("sh", "-e", text=_SETTINGS)
             machine.ip("link", "set", "lo", "up")
         peer = ("type", "veth", "peer", "name", _DEVICE, "netns", self.far.path)
         self.near.ip("link", "add", _DEVICE, *peer)
@@ -144,6 +144,10 @@ class Cable:
             machine.ip("address", "add", f"{machine.ip4}/24", "dev", _DEVICE)
             machine.ip("address", "add", f"{machine.ip6}/64", "dev", _DEVICE, "nodad")
             machine.ip("link", "set", _DEVICE, "up")
+            # The answer to who has an address is often lost while the other end comes up, and
+            # would be asked for again only after a second.
+            for table in ("arp_cache", "ndisc_cache"):
+                machine.ip("ntable", "change", "name", table, "dev", _DEVICE, "retrans", "20")
             machine.ip("route", "add", "default", "via", other.ip4)
 
     def cut(self, source: random.Random | None = None) -> None:
