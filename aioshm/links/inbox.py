@@ -41,15 +41,20 @@ class Inbox:
         self.left: list[list[Buffer]] = []
         self.number = 0
 
+    def begin(self) -> bool:
+        """Start at the message from which the writer serves this reader; False before it said."""
+        flow = self._flow
+        if self._at < 0 and flow.state is not None and flow.consumed is not None:
+            self._at, self.number = flow.consumed, flow.state.first_number
+        return self._at >= 0
+
     def look(self) -> Missing | bool:
         """Look for the next message; True if it is in `left`, or what is missing before it."""
         if self.left:
             return True
         flow = self._flow
-        if self._at < 0:
-            if flow.state is None or flow.consumed is None:
-                return False
-            self._at, self.number = flow.consumed, flow.state.first_number
+        if not self.begin():
+            return False
         while (frames := flow.body(self._at)) is not None or flow.is_lost(self._at):
             if frames is None:
                 self._at = flow.floor

@@ -147,7 +147,7 @@ class RemoteClient:
             self._refused(self._meaning(flow.refused))
             return
         state = flow.state
-        if state is not None and state.ready and not self._ready:
+        if self.inbox.begin() and state is not None and state.ready and not self._ready:
             self._ready = True
             guest.ready()
         self._leave_at_end()
