@@ -57,3 +57,13 @@ async def fill(writer: Writer, size: int = 1000, start: int = 0) -> int:
 async def consumed(writer: Writer) -> None:
     """Wait until the remote readers have consumed everything, and the writer knows."""
     await until(lambda: not writer.stats().remote.waiting)
+
+
+def pump_of(end: Any) -> Any:
+    """The pump of the socket of one end, for tests that make it stand still."""
+    return end._remote._shell
+
+
+def arrived(reader: Any) -> bool:
+    """Tell whether a message is there to be read."""
+    return reader._try_lease() is not None
