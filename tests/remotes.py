@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aioshm import MessageQueue, Reader, Writer
-from tests.helpers import HANG, until
+from aioshm import Gap, Handle, MessageQueue, QueueShutDown, Reader, Writer, WriterDied
+from tests.helpers import HANG, Pipe, until
 
 LOOPBACK = "127.0.0.1"
 SOON = 0.5
@@ -67,3 +68,25 @@ def pump_of(end: Any) -> Any:
 def arrived(reader: Any) -> bool:
     """Tell whether a message is there to be read."""
     return reader._try_lease() is not None
+
+
+async def read_later(pipe: Pipe, handle: Handle, rank: int) -> None:
+    """Join, and read to the end only when told to."""
+    async with MessageQueue.create_from_handle(handle, rank) as queue:
+        await queue.wait_until_ready(HANG)
+        pipe.send("ready")
+        await pipe.receive()
+        pipe.send(await read_all(queue))
+
+
+async def read_all(queue: Any) -> tuple[list[Any], str]:
+    """Read until the end; what came, checksums for bytes, and how it ended."""
+    got: list[Any] = []
+    while True:
+        try:
+            message = await queue.dequeue(2 * HANG)
+            got.append(zlib.crc32(message) if isinstance(message, bytes) else message)
+        except Gap as gap:
+            got.append(("gap", gap.first, gap.last))
+        except (WriterDied, QueueShutDown) as error:
+            return got, type(error).__name__
