@@ -20,7 +20,9 @@ LATE = 10 * SOON
 
 def remote_queue(n_reader: int = 1, n_local_reader: int = 0, **options: Any) -> Writer:
     """Make a writer whose readers come over loopback, all but the local ones."""
-    return MessageQueue.create(n_reader, n_local_reader, **{"connect_ip": LOOPBACK, **options})
+    if n_local_reader < n_reader:
+        options = {"connect_ip": LOOPBACK, **options}
+    return MessageQueue.create(n_reader, n_local_reader, **options)
 
 
 @contextlib.asynccontextmanager

@@ -85,10 +85,13 @@ def test_a_queue_that_was_never_run_leaves_nothing() -> None:
 
 
 def test_a_queue_with_local_readers_only_has_no_address() -> None:
-    queue = MessageQueue.create(2, connect_ip=LOOPBACK)
+    queue = MessageQueue.create(2)
     assert (queue.handle.address, queue.handle.remote_ranks) == ("", ())
     assert not queue.handle.client_secret
     asyncio.run(queue.aclose())
+    for option in ({"connect_ip": LOOPBACK}, {"bind_ip": LOOPBACK}, {"port": 5555}):
+        with pytest.raises(ValueError, match="there are none"):
+            MessageQueue.create(2, **option)
 
 
 # -- the wrong way ---------------------------------------------------------------------

@@ -215,7 +215,7 @@ def _from_the_writer(how: str, raw: RawWriter) -> list[list[bytes]]:
             second,
         ],
         "noise": [[b"noise", b"more"]],
-        "state": [[flow_wire.pack_state(State(raw.tag(), True, True, 0, 0))[:-1]]],
+        "state": [[flow_wire.pack_state(State(raw.tag(), True, True, 0, 0, 0, 0))[:-1]]],
     }[how.partition(",")[0]]
 
 
