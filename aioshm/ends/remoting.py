@@ -20,6 +20,7 @@ from aioshm.ends.absent import NoRing, NoServer
 from aioshm.ends.end import TURN_EVERY
 from aioshm.ends.outbox import OVERHEAD
 from aioshm.ends.overflowing import OverflowingWriter
+from aioshm.ends.patience import slowest
 from aioshm.ends.remote_writer import Place, RemoteWriter
 from aioshm.ends.roster import Member
 from aioshm.ends.stats import PeerStats, WriterStats
@@ -242,15 +243,18 @@ class RemotingWriter(OverflowingWriter):
         held_back = self._remote.held_back() if self._ready else None
         if held_back is None:
             return super()._held_back()
-        return held_back
+        return f"{held_back}: {slowest(self._remote_peers())}"
 
-    def _peers(self) -> tuple[PeerStats, ...]:
-        remote = (
+    def _remote_peers(self) -> list[PeerStats]:
+        return [
             self._remote.peer(rank, member.pid)
             for rank, member in self._roster.live.items()
             if rank in self._handle.remote_ranks
-        )
-        return tuple(sorted((*super()._peers(), *remote), key=lambda peer: peer.rank))
+        ]
+
+    def _peers(self) -> tuple[PeerStats, ...]:
+        peers = (*super()._peers(), *self._remote_peers())
+        return tuple(sorted(peers, key=lambda peer: peer.rank))
 
     def stats(self) -> WriterStats:
         """Give this end's counts, and how far behind each reader is."""
