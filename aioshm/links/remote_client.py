@@ -158,7 +158,10 @@ class RemoteClient:
             if reason == CLOSED:
                 return QueueShutDown("the writer closed the queue before it let this reader in")
             return AdmissionRefused(reason)
-        return Evicted(f"{reason}; messages it had not read are lost, and it gets no further one")
+        return Evicted(
+            f"{reason}; messages it had not read are lost, and it gets no further one: join again "
+            "with a new Reader, which starts with the next message"
+        )
 
     def _refused(self, error: AioshmError) -> None:
         guest = self._guest()
