@@ -105,6 +105,7 @@ class MessageQueue(End):
             ("max_chunk_bytes", max_chunk_bytes, 1),
             ("max_chunks", max_chunks, 2),
             ("max_overflow_bytes", max_overflow_bytes, 0),
+            ("port", port, 0),
         ):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{what}={value!r} where a whole number was expected")
@@ -125,8 +126,11 @@ class MessageQueue(End):
             )
         if not warn_after > 0:
             raise ValueError(f"warn_after={warn_after} where seconds above 0 were expected")
-        if not isinstance(port, int) or not 0 <= port < 1 << 16:
-            raise ValueError(f"port={port!r} where 0 to 65535 was expected")
+        for what, ip in (("connect_ip", connect_ip), ("bind_ip", bind_ip)):
+            if not isinstance(ip, str | None):
+                raise TypeError(f"{what}={ip!r} where an address or a name was expected")
+        if not 0 <= port < 1 << 16:
+            raise ValueError(f"port={port} where 0 to 65535 were expected")
         if not 0 < peer_timeout < _LONGEST_AWAY:
             raise ValueError(
                 f"peer_timeout={peer_timeout} where seconds above 0, below {_LONGEST_AWAY}, were "
