@@ -181,7 +181,8 @@ class End:
                 read; a reader that gets one no more raises `Gap`. Messages in the ring need
                 no waiting.
 
-        Cancelling it closes at once.
+        Cancelling it closes at once: to a remote reader that was not told in time the writer
+        has died.
         """
         if self._loop is not None or self._forked:
             self._bind()
