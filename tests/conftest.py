@@ -61,11 +61,16 @@ def pytest_asyncio_loop_factories(
 
 @pytest.fixture(scope="session", autouse=True)
 def warm_loop() -> None:
-    """Have libuv open the pipe it keeps for the life of the process.
-
-    And spare each test's collections the modules that stay for that long anyway.
-    """
+    """Have libuv open the pipe it keeps for the life of the process."""
     uvloop.new_event_loop().close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_heap() -> None:
+    """Spare each test's collections what stays anyway: modules, and what pytest keeps of tests.
+
+    By the end of a run a collection that goes through all that takes longer than most tests.
+    """
     gc.collect()
     gc.freeze()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import itertools
 import os
 import signal
 import socket
@@ -26,6 +27,7 @@ from aioshm import MessageQueue, Reader, Writer
 ROOT = Path(__file__).resolve().parent.parent
 HANG = 30.0
 """Seconds after which a test calls it a hang."""
+_TURNS = 100
 
 
 def current_loop() -> str:
@@ -202,10 +204,15 @@ async def pair(**options: Any) -> tuple[Writer, Reader]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Turn the loop until something is so."""
+    """Turn the loop until something is so.
+
+    What takes more than some turns of this loop takes another process, which may need the core.
+    """
     async with asyncio.timeout(HANG):
-        while not condition():
-            await asyncio.sleep(0)
+        for turn in itertools.count():
+            if condition():
+                return
+            await asyncio.sleep(0 if turn < _TURNS else 0.001)
 
 
 if __name__ == "__main__":

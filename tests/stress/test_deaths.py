@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 
-from tests.helpers import HANG
 from tests.stress.judge import finish, judge
 from tests.stress.nursery import Nursery
 from tests.stress.readers import WAYS, attend, read
@@ -19,14 +17,6 @@ from tests.stress.writers import write, write_until_killed
 
 KNOWN_WITHIN = 1.0  # ten times the promise
 RING: dict[str, Any] = {"max_chunk_bytes": 16384, "max_chunks": 2}
-
-
-def until_begun(words: memoryview) -> None:
-    """Wait until the writer wrote or closed."""
-    deadline = time.monotonic() + HANG
-    while not words[BEGUN] and not words[CLOSING]:
-        assert time.monotonic() < deadline, "HANG: the writer does not begin"
-        time.sleep(0.0002)
 
 
 @pytest.mark.parametrize("policy", ["raise", "evict"])
@@ -96,7 +86,7 @@ async def test_writers_are_killed(crew: Crew, score: Score, nursery: Nursery) ->
             for reader in readers:
                 reader.wire.send(handle)
             if source.random() < 0.75:
-                until_begun(words)
+                nursery.witness.until(lambda words: words[BEGUN] or words[CLOSING])
             linger(source, 0.006)
             killed = writer.kill()
             await crew.dismiss(writer)

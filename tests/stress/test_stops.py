@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import HANG
 from tests.stress.judge import finish, judge
 from tests.stress.nursery import Nursery
 from tests.stress.readers import WAYS, read
@@ -24,18 +23,10 @@ LAP = 2 * 8192 // 64
 """Messages that certainly overwrite the whole ring."""
 
 
-def until_moved(words: memoryview, word: int, count: int) -> None:
-    """Wait until a word of the witness has grown by `count`."""
-    goal, deadline = words[word] + count, time.monotonic() + HANG
-    while words[word] < goal:
-        assert time.monotonic() < deadline, f"HANG: word {word} stays at {words[word]}"
-        time.sleep(0.0002)
-
-
 @pytest.mark.parametrize("who", ["reader", "writer"])
 async def test_stopped_and_continued(who: str, crew: Crew, score: Score, nursery: Nursery) -> None:
     source = score.begin("1: all, once, in order", f"{who} stopped, continued", "until it moved")
-    words = nursery.witness.words
+    witness = nursery.witness
     async with crew:
         writer = crew.start(write, 2, RING, f"{source.random()}")
         handle = await writer.expect("handle")
@@ -45,7 +36,7 @@ async def test_stopped_and_continued(who: str, crew: Crew, score: Score, nursery
         for reader in readers:
             await reader.expect("joined")
         for _ in range(score.scaled(5)):
-            until_moved(words, consumed(1), 1)
+            witness.until_moved(consumed(1), 1)
             linger(source, 0.005)
             victim, word = (readers[1], consumed(1)) if who == "reader" else (writer, DONE)
             victim.stop()
@@ -53,7 +44,7 @@ async def test_stopped_and_continued(who: str, crew: Crew, score: Score, nursery
             linger(source, 0.02)
             went_on = time.monotonic()
             victim.signal(signal.SIGCONT)
-            until_moved(words, word, 3)
+            witness.until_moved(word, 3)
             score.took(time.monotonic() - went_on, MOVES_WITHIN)
         writer.send("stop", None)
         await finish(score, writer, readers, prompt=())
@@ -74,7 +65,7 @@ async def test_stopped_and_evicted(
         f"reader stopped, {how}, rank again, continued",
         "until Evicted",
     )
-    words = nursery.witness.words
+    witness = nursery.witness
     async with crew:
         writer = crew.start(write, 2, {**RING, **options}, f"{source.random()}")
         handle = await writer.expect("handle")
@@ -87,17 +78,17 @@ async def test_stopped_and_evicted(
             await reader.expect("joined")
         for _ in range(score.scaled(count)):
             victim = readers[1]
-            until_moved(words, consumed(1), 1)
+            witness.until_moved(consumed(1), 1)
             linger(source, 0.005)
             victim.stop()
             score.counts["stops"] += 1
             if how == "evict()":
                 writer.send("evict", 1)
             score.check(await writer.expect("evicted") == 1, "another rank was evicted")
-            until_moved(words, DONE, source.randrange(LAP))
+            witness.until_moved(DONE, source.randrange(LAP))
             readers[1] = start(1)
             await readers[1].expect("joined")
-            until_moved(words, DONE, source.randrange(LAP))
+            witness.until_moved(DONE, source.randrange(LAP))
             went_on = time.monotonic()
             victim.signal(signal.SIGCONT)
             report: ReaderReport = await victim.expect("read")

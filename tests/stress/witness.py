@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
+from collections.abc import Callable
+
+from tests.helpers import HANG
 
 BYTES = 4096
 
@@ -47,6 +51,20 @@ class Witness:
         """Begin a case with zeroes."""
         for index in range(len(self.words)):
             self.words[index] = 0
+
+    def until(self, condition: Callable[[memoryview], object]) -> None:
+        """Wait until the words are so, finer than a loop can sleep."""
+        deadline = time.monotonic() + HANG
+        while not condition(self.words):
+            assert time.monotonic() < deadline, (
+                f"HANG: the words stay at {self.words[:16].tolist()}"
+            )
+            time.sleep(0.0002)
+
+    def until_moved(self, word: int, count: int) -> None:
+        """Wait until a word has grown by `count`."""
+        goal = self.words[word] + count
+        self.until(lambda words: words[word] >= goal)
 
     def close(self) -> None:
         """Give the memory back."""
