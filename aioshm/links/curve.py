@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils.z85 import Z85CHARS
 
 _DOMAIN = "aioshm"
+_KEY_LENGTH = 40
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,22 @@ class Keys:
     Attributes:
         server: the writer's public key.
         public, secret: the pair that all readers of this queue share.
+
+    Raises:
+        ValueError: one of them is no key.
     """
 
     server: str
     public: str
     secret: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for key in (self.server, self.public, self.secret):
+            if len(key) != _KEY_LENGTH or not set(key.encode()) <= set(Z85CHARS):
+                raise ValueError(
+                    f"a CURVE key of the handle has {len(key)} characters where {_KEY_LENGTH} of "
+                    "Z85 were expected; pass on the handle as Writer.export_handle gave it"
+                )
 
     def client_options(self) -> dict[int, int | bytes]:
         """The options of a socket that connects."""

@@ -172,7 +172,9 @@ class RawWriter(_Wire):
     def go_on(self, position: Position = (0, 0)) -> None:
         """Answer a HELLO: the reader goes on there, and all have joined."""
         self.send(flow_wire.pack_welcome(Welcome(self.tag(), position)))
-        self.send(flow_wire.pack_state(State(self.tag(), True, False, 0, 0, position[0], position[0])))
+        self.send(
+            flow_wire.pack_state(State(self.tag(), True, False, 0, 0, position[0], position[0]))
+        )
 
     def data(self, number: int, obj: Any, tag: bytes | None = None) -> list[bytes]:
         """Build a message, the `number`-th of the flow and of the program."""
