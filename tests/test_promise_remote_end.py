@@ -12,7 +12,16 @@ import pytest
 from aioshm import MessageQueue, QueueShutDown, WriterDied
 from tests.helpers import HANG, Child, until
 from tests.overflows import body, read_to_the_end
-from tests.remotes import SOON, fill, gathered, read_all, read_later, remote_pair, remote_queue
+from tests.remotes import (
+    SOON,
+    consumed,
+    fill,
+    gathered,
+    read_all,
+    read_later,
+    remote_pair,
+    remote_queue,
+)
 
 # -- closing -----------------------------------------------------------------------------
 
@@ -126,7 +135,7 @@ async def test_a_reader_that_says_goodbye_frees_its_rank_and_nobody_raises() -> 
                 await queue.enqueue(bytes(1000), timeout=0)
                 number += 1
         assert queue.stats().dead == ()
-        assert queue.stats().remote.waiting == 0
+        await consumed(queue)
 
 
 async def test_a_reader_that_leaves_with_a_lot_unread_holds_nobody() -> None:
@@ -155,3 +164,18 @@ async def test_a_rank_that_is_taken_again_starts_with_the_next_message() -> None
             assert await second.dequeue(HANG) == 4
             assert second.stats().messages == 5
         assert [await local.dequeue(HANG) for _ in range(5)] == list(range(5))
+
+
+async def test_a_reader_that_leaves_while_it_is_let_in_has_left() -> None:
+    async with remote_queue(2, peer_timeout=SOON) as writer:
+        async with MessageQueue.create_from_handle(writer.handle, 0) as reader:
+            for _ in range(10):
+                async with MessageQueue.create_from_handle(writer.handle, 1):
+                    # From now on it has a rank, and does not know.
+                    await until(lambda: 1 in {peer.rank for peer in writer.stats().readers})
+                await until(lambda: len(writer.stats().readers) == 1)
+            await reader.wait_until_ready(HANG)
+            await asyncio.sleep(2 * SOON)  # a death would be known by now
+            assert writer.stats().dead == ()
+            await writer.enqueue("undisturbed")
+            assert await reader.dequeue(HANG) == "undisturbed"

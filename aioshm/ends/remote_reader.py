@@ -52,7 +52,7 @@ class RemoteReaderEnd(ReaderEnd):
 
     def ready(self) -> None:
         """All readers have joined; called by the link."""
-        self._ready = self._open = True
+        self._ready, self._open = True, not self._closed
         self._changed()
 
     def came(self) -> None:

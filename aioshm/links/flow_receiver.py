@@ -75,6 +75,11 @@ class Receiver:
         """The frames of a message; None if they are not all there."""
         return self._bodies.get(sequence)
 
+    @property
+    def greeted(self) -> bool:
+        """Tell whether the latest connection carried a HELLO."""
+        return self._connection >= 0 and not self._hello_due
+
     def is_lost(self, sequence: int) -> bool:
         """Tell whether a message is in a gap: the writer no longer had it."""
         next_ = self._next

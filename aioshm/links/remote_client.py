@@ -24,7 +24,7 @@ from typing import Protocol
 from aioshm.errors import AdmissionRefused, AioshmError, Evicted, QueueShutDown
 from aioshm.links.curve import Keys
 from aioshm.links.flow import Receiver
-from aioshm.links.flow_remote import CLOSED, FAREWELL
+from aioshm.links.flow_remote import CLOSED
 from aioshm.links.inbox import Inbox
 from aioshm.links.network import parse
 from aioshm.links.tcp import TcpDealer
@@ -196,14 +196,17 @@ class RemoteClient:
 
     def say_goodbye(self) -> None:
         """Leave the rank to others; `left` tells when the writer knows."""
-        if not self._farewell and self._dealer is not None and self.joined:
+        if self._farewell or self._dealer is None:
+            return
+        # Who asked to be let in may have been, and not know yet.
+        if self.joined or (self.connected and self._flow.greeted):
             self._farewell = True
             self._flow.goodbye()
             self._dealer.wake()
 
     def left(self) -> bool | None:
         """True once the writer knows of the goodbye, or cannot be told; None before."""
-        if self._farewell and self.connected and self._flow.refused != FAREWELL:
+        if self._farewell and self.connected and self._flow.refused is None:
             return None
         return True
 
