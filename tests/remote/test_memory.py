@@ -50,7 +50,7 @@ async def write_until_full(pipe: Pipe, options: dict[str, Any]) -> None:
             taken.append((number - began, resident() - before))
         pipe.send(taken)
         await pipe.receive()
-        for _ in range(1000):
+        for _ in range(100):
             for payload in (small, large):
                 with contextlib.suppress(QueueFull):
                     queue.enqueue_nowait(packed(number, payload))
