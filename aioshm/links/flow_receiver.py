@@ -64,6 +64,7 @@ class Receiver:
         self._connection = -1
         self._floor = 0
         self._hello_due = self._ack_due = self._goodbye_due = self._deaf = False
+        self._leaving = False
         self.consumed = start
         self.refused: str | None = None
         self.state: State | None = None
@@ -84,6 +85,11 @@ class Receiver:
         """Tell whether a message is in a gap: the writer no longer had it."""
         next_ = self._next
         return next_ is not None and sequence < next_[0] and sequence not in self._bodies
+
+    def after_gap(self, sequence: int) -> int:
+        """The first message after a lost one that is there, or may still come."""
+        assert self._next is not None
+        return min((there for there in self._bodies if there > sequence), default=self._next[0])
 
     @property
     def floor(self) -> int:
@@ -106,6 +112,8 @@ class Receiver:
         """A new connection stands: introduce ourselves."""
         self._connection += 1
         self._hello_due, self._deaf = True, False
+        # What was said on another connection may never have been heard.
+        self._goodbye_due = self._leaving
 
     def received(self, parts: Sequence[Buffer]) -> Breach | None:
         """Take what came; a `Breach` was counted, and the frame was not taken.
@@ -122,7 +130,8 @@ class Receiver:
         elif isinstance(frame, Welcome):
             found = self._welcome(frame)
         elif isinstance(frame, State):
-            self.state, found = frame, None
+            self._told(frame)
+            found = None
         elif isinstance(frame, Refused):
             self.refused, found = frame.reason, None
         else:
@@ -144,6 +153,14 @@ class Receiver:
             self._next, self._assembly = welcome.position, None
             self._floor = welcome.position[0]
         return None
+
+    def _told(self, state: State) -> None:
+        # One that an old connection brings may be older than what we know.
+        before = self.state
+        if before is None or (state.next, state.ready, state.closed) >= (
+            (before.next, before.ready, before.closed)
+        ):
+            self.state = state
 
     def _data(self, data: Data) -> Breach | None:
         view = memoryview(data.payload)
@@ -214,7 +231,7 @@ class Receiver:
 
     def goodbye(self) -> None:
         """Leave: the writer confirms it by a refusal."""
-        self._goodbye_due = True
+        self._leaving = self._goodbye_due = True
 
     def _done(self) -> int:
         assert self.consumed is not None

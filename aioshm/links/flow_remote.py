@@ -37,6 +37,8 @@ from aioshm.links.flow_wire import (
 CLOSED, FAREWELL = "the queue is closed", "goodbye"
 """Refusals that are no trouble: to a HELLO, and to a GOODBYE."""
 
+_EVICTED = "the writer went on without this reader"
+_SESSIONS = 1024
 _UNBOUNDED = 1 << 62
 
 
@@ -74,7 +76,7 @@ class RemoteSender(Sender):
         self._ranks, self._key = frozenset(ranks), key
         self._ready = self._closed = False
         self._untold: set[int] = set()
-        self._shut_out: set[int] = set()
+        self._shut_out: dict[int, str] = {}
         self._started: dict[int, int] = {}
         self.number = 0
         self.seal: Callable[[], None] = _nothing
@@ -126,6 +128,7 @@ class RemoteSender(Sender):
         """Keep nothing more for a reader; should it come back, it misses what comes now."""
         self.dead.discard(rank)
         self._untold.discard(rank)
+        self._started.pop(rank, None)
         self.remove(rank)
 
     def evict(self, rank: int) -> None:
@@ -133,11 +136,17 @@ class RemoteSender(Sender):
         peer = self._peers.get(rank)
         if peer is None:
             return
-        assert peer.session is not None
-        self._shut_out.add(peer.session)
+        self._shut(peer, _EVICTED)
         if peer.route is not None:
-            self._refuse(peer.route, peer.tag_out, "the writer goes on without this reader")
+            self._refuse(peer.route, peer.tag_out, _EVICTED)
         self.let_go(rank)
+
+    def _shut(self, peer: Peer, reason: str) -> None:
+        """Answer every further HELLO of this session with a refusal."""
+        assert peer.session is not None
+        self._shut_out[peer.session] = reason
+        if len(self._shut_out) > _SESSIONS:
+            del self._shut_out[next(iter(self._shut_out))]
 
     def _claimant(self, route: bytes, hello: Hello) -> Peer | Breach | None:
         rank, session = hello.peer, hello.session
@@ -153,22 +162,34 @@ class RemoteSender(Sender):
         if peer is not None and peer.session != session:
             self.let_go(rank)
             peer = None
-        if peer is None or rank in self.dead:
-            self.dead.discard(rank)
-            self.events.append(Joined(rank, hello.pid))
         if peer is None:
             self.admit(rank, self._key)
-            self._started[rank] = self.number
-        self._untold.add(rank)
         return self._peers[rank]
 
+    def _hello(self, route: bytes, hello: Hello) -> Breach | None:
+        found = super()._hello(route, hello)
+        rank = hello.peer
+        peer = self._peers.get(rank)
+        if peer is None:
+            return found
+        if peer.session is None:
+            # It was made for this HELLO, which then asked for what there is not.
+            self.remove(rank)
+        elif peer.route == route:
+            if rank not in self._started or rank in self.dead:
+                self.dead.discard(rank)
+                self._started.setdefault(rank, self.number)
+                self.events.append(Joined(rank, hello.pid))
+            self._untold.add(rank)
+        return found
+
     def _refusal(self, rank: int, session: int, peer: Peer | None) -> str | None:
+        if session in self._shut_out:
+            return self._shut_out[session]
         if self._closed and peer is None:
             return CLOSED
         if rank not in self._ranks:
             return f"there is no remote rank {rank}; there are {sorted(self._ranks)}"
-        if session in self._shut_out:
-            return "the writer went on without this reader"
         if peer is not None and peer.session != session and rank not in self.dead:
             return f"rank {rank} is taken by another reader; evict it or choose another rank"
         return None
@@ -176,9 +197,14 @@ class RemoteSender(Sender):
     def _goodbye(self, route: bytes, goodbye: Goodbye) -> Breach | None:
         peer = self._routes.get(route)
         if peer is None:
-            return None if route in self._former else Breach("a GOODBYE from a stranger")
+            # As an ACK, it may come ahead of the HELLO; after that it comes again.
+            if route in self._former or self._is_known(goodbye.tag):
+                return None
+            return Breach("a GOODBYE from a stranger")
         if not hmac.compare_digest(peer.tag_in, goodbye.tag):
             return Breach(f"rank {peer.number} says GOODBYE for another session")
+        # It may not have heard the answer, and say HELLO once more.
+        self._shut(peer, FAREWELL)
         self._refuse(route, peer.tag_out, FAREWELL)
         self.let_go(peer.number)
         self.events.append(Left(peer.number))

@@ -254,7 +254,7 @@ class Sender:
         if peer is None:
             # A reader whose connection came back before it knew may still send one of these
             # ahead of its HELLO.
-            if route in self._former or any(p.tag_in == ack.tag for p in self._peers.values()):
+            if route in self._former or self._is_known(ack.tag):
                 return None
             return Breach("an ACK from a stranger")
         if not hmac.compare_digest(peer.tag_in, ack.tag):
@@ -274,6 +274,9 @@ class Sender:
             peer.sent, peer.sent_bytes = ack.position, granted
         self._trim()
         return None
+
+    def _is_known(self, tag: bytes) -> bool:
+        return any(peer.tag_in == tag for peer in self._peers.values())
 
     def _goodbye(self, route: bytes, goodbye: Goodbye) -> Breach | None:
         return Breach("a GOODBYE where the local link says it")

@@ -57,7 +57,7 @@ class Inbox:
             return False
         while (frames := flow.body(self._at)) is not None or flow.is_lost(self._at):
             if frames is None:
-                self._at = flow.floor
+                self._at = flow.after_gap(self._at)
                 continue
             batch = unpack(frames)
             if isinstance(batch, str):
