@@ -47,6 +47,7 @@ class Receiver:
         refused: why the writer will not go on, if it said so.
         state: what the writer told last of the queue.
         breaches: how often the peer broke the protocol.
+        sound: what came last was no breach.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Receiver:
         self.refused: str | None = None
         self.state: State | None = None
         self.breaches = 0
+        self.sound = True
 
     # -- messages --------------------------------------------------------------------------
 
@@ -136,6 +138,7 @@ class Receiver:
             self.refused, found = frame.reason, None
         else:
             found = self._data(frame)
+        self.sound = found is None
         if found is not None:
             self.breaches += 1
             self._deaf = True

@@ -134,7 +134,8 @@ class RemoteClient:
 
     def _heard(self) -> None:
         assert self._dealer is not None
-        if self._dealer.connected:
+        # Who answers nothing but rubbish on every new connection is as good as gone.
+        if self._dealer.connected and self._flow.sound:
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
@@ -215,7 +216,7 @@ class RemoteClient:
         if self._dealer is not None:
             # The loop may have been busy for so long that it has not seen the connection.
             self._dealer.look()
-            if self._dealer.connected:
+            if self._dealer.connected and self._flow.sound:
                 return
         self.gone = True
         self.trouble = self._trouble()
@@ -238,6 +239,8 @@ class RemoteClient:
             self._dealer.trouble = os.strerror(code)
 
     def _trouble(self) -> str:
+        if not self._flow.sound:
+            return "it breaks the protocol: is it another version of aioshm?"
         if self._dealer is not None and self._dealer.trouble:
             return self._dealer.trouble
         if self._probe is not None:
