@@ -20,13 +20,14 @@ from typing import Any
 
 import zmq
 
-from aioshm.links.flow import Breach, Receiver, Sender
+from aioshm.links.flow import Receiver, Sender
 from aioshm.links.flow_wire import LARGEST_TO_READER, LARGEST_TO_WRITER
 from aioshm.links.pump import AT_ONCE, Shell, pollable
 
 logger = logging.getLogger("aioshm")
 
-_CONNECT_AGAIN = 0.1
+CONNECT_AGAIN = 0.1
+"""Seconds before a reader makes a new connection by itself."""
 
 # Plain numbers: those of pyzmq's enumerations cost as much as a call does.
 _POLLOUT, _NOBLOCK = int(zmq.POLLOUT), int(zmq.NOBLOCK)
@@ -165,7 +166,8 @@ class Dealer(Shell):
             return False
         found = self._flow.received([part.buffer for part in parts])
         if found is not None:
-            self._connect_again(found)
+            logger.warning("connecting to %s again: %s", self._where, found.reason)
+            self._connect_again()
         return True
 
     def _idle(self) -> None:
@@ -173,12 +175,16 @@ class Dealer(Shell):
             self.ended = True
             self._changed()
 
-    def _connect_again(self, found: Breach) -> None:
+    def _connect_again(self) -> None:
         """Only a new connection gets the two ends out of this; not at once, or it may spin."""
         assert self._loop is not None
-        logger.warning("connecting to %s again: %s", self._where, found.reason)
         self._socket.disconnect(self._endpoint)
-        self._retry = self._loop.call_later(_CONNECT_AGAIN, self._socket.connect, self._endpoint)
+        if self._retry is None:
+            self._retry = self._loop.call_later(CONNECT_AGAIN, self._connect_now)
+
+    def _connect_now(self) -> None:
+        self._retry = None
+        self._socket.connect(self._endpoint)
 
     def close(self) -> None:
         """Close the socket; safe to call twice."""

@@ -8,6 +8,9 @@ connection. A writer's monitor says that some connection ended; to learn which, 
 them all (flow_remote.py), and again after growing pauses: the event is reported a moment
 before sending fails.
 
+*Who connects again.* libzmq, after a loss; but not after bytes that are none of ZMTP's or a
+frame that is too long: then it says nothing more, and so the reader connects by itself.
+
 *Who gets in.* curve.py. Whoever fails there never reaches the flow, and is counted.
 """
 
@@ -27,7 +30,7 @@ from aioshm.links.curve import Doorkeeper, Keys, server_options
 from aioshm.links.flow import Receiver
 from aioshm.links.flow_remote import Joined, RemoteSender
 from aioshm.links.pump import names, need_descriptors
-from aioshm.links.remote import Dealer, Router
+from aioshm.links.remote import CONNECT_AGAIN, Dealer, Router
 
 _DOORKEEPERS_DESCRIPTORS = 24
 _PROBE_AGAIN = 0.05
@@ -186,7 +189,9 @@ class TcpDealer(Dealer):
             # own idea of when to ask again.
             zmq.CONNECT_TIMEOUT: max(200, round(peer_timeout * 200)),
         }
-        super().__init__(flow, where, options, zmq.EVENT_DISCONNECTED | _FAILED, changed)
+        self._stuck: asyncio.TimerHandle | None = None
+        events = zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | _FAILED
+        super().__init__(flow, where, options, events, changed)
         try:
             self._connect(where)
         except BaseException:
@@ -196,7 +201,15 @@ class TcpDealer(Dealer):
 
     def _report(self, event: int, value: int) -> None:
         super()._report(event, value)
+        assert self._loop is not None
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+        if event == zmq.EVENT_CONNECT_RETRIED:
+            return
         self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        if not self.connected and self._retry is None:
+            self._stuck = self._loop.call_later(CONNECT_AGAIN, self._connect_again)
         if self.connected:
             self.trouble = ""
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -204,6 +217,12 @@ class TcpDealer(Dealer):
         elif event != zmq.EVENT_DISCONNECTED:
             self.trouble = "it is not this queue's writer: the handshake failed"
         self._changed()
+
+    def close(self) -> None:
+        """Close the socket; safe to call twice."""
+        if self._stuck is not None:
+            self._stuck.cancel()
+        super().close()
 
     def _is_ours(self, sock: socket.socket) -> bool:
         return _has(sock, network.parse(self._where), 1)

@@ -12,6 +12,7 @@ import pytest
 
 from aioshm import Handle, MessageQueue, Reader, Writer
 from aioshm.links import flow_wire
+from aioshm.links.flow_remote import FAREWELL
 from aioshm.links.flow_wire import PIECE, Goodbye, Refused, State, Welcome
 from tests.helpers import HANG, descriptors, until
 from tests.remote.cases import case
@@ -140,7 +141,12 @@ async def _old_session(writer: Writer, raw: RawReader) -> None:
         raw.send(raw.hello(1))
         refused = await raw.receive()
         assert isinstance(refused, Refused)
-        assert "taken" in refused.reason
+        assert refused.reason == FAREWELL  # it has left, and stays away
+        with RawReader(writer.handle, 1, 3) as late:
+            late.send(late.hello())
+            refused = await late.receive()
+            assert isinstance(refused, Refused)
+            assert "taken" in refused.reason
     writer.evict(1)
 
 
@@ -176,7 +182,7 @@ async def a_reader_without_manners(how: str) -> None:
                     await writer.enqueue(number)
                     assert await reader.dequeue(HANG) == number
                 # It is ignored until it makes a new connection, and then goes on.
-                with RawReader(writer.handle, 1, 1 if how[:3] != "old" else 3) as again:
+                with RawReader(writer.handle, 1, 1 if how[:3] != "old" else 4) as again:
                     sequence, piece = await again.join(connection=9)
                     assert piece == 0
                     await writer.enqueue("last")
