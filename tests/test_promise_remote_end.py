@@ -59,7 +59,7 @@ async def test_a_close_without_time_enough_leaves_a_gap_and_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     total = 30  # more than a reader that does not read takes
-    async with remote_queue() as writer:
+    async with remote_queue(peer_timeout=SOON) as writer:
         async with MessageQueue.create_from_handle(writer.handle, 0) as reader:
             for number in range(total):
                 await writer.enqueue(body(number))

@@ -253,6 +253,7 @@ async def a_writer_without_manners(how: str) -> None:
             assert await reader.dequeue(HANG) == "second"
             with pytest.raises(TimeoutError):
                 await reader.dequeue(timeout=0.05)
+            await reader.aclose(timeout=0)  # nobody answers
 
 
 @case(5, *UP, *DOWN)
