@@ -20,6 +20,10 @@ from aioshm.shm.layout import OBJECT
 from aioshm.shm.ring import Record
 
 
+_GOODBYE_WITHIN = 1.0
+"""Seconds to wait for the writer's answer to a goodbye; by then it is on its way."""
+
+
 class RemoteReaderEnd(ReaderEnd):
     """A reading end whose messages come over TCP."""
 
@@ -160,9 +164,10 @@ class RemoteReaderEnd(ReaderEnd):
     async def _drain(self, timeout: float) -> None:
         self._remote.say_goodbye()
         try:
-            await self._gathering.wait(self._remote.left, timeout, self._late_to_leave)
+            within = min(timeout, _GOODBYE_WITHIN)
+            await self._gathering.wait(self._remote.left, within, self._late_to_leave)
         except TimeoutError:
-            pass  # then the writer takes it for dead
+            pass  # the writer's loop is busy: it hears the goodbye later, if it still can
 
     def _late_to_leave(self, waited: float, over: bool) -> None:
         if over:
