@@ -14,10 +14,9 @@ from aioshm import (
     QueueShutDown,
     WriterDied,
 )
-from aioshm.links.flow import PIECE
 from tests.helpers import HANG, Pipe, until
 
-LARGE = 3 * PIECE
+LARGE = 3 << 20
 
 
 def body(number: int, size: int = LARGE) -> bytes:

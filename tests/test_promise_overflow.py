@@ -121,7 +121,7 @@ async def test_3_a_timeout_between_marker_and_body_loses_nothing() -> None:
 
         async def write() -> None:
             for number in range(500):
-                await writer.enqueue((number, bytes(source.randrange(4 * PIECE))))
+                await writer.enqueue((number, bytes(source.randrange(4 << 20))))
 
         writing = asyncio.create_task(write())
         for number in range(500):

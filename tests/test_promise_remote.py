@@ -28,7 +28,7 @@ from tests.test_promise_delivery import make_message, verify_all
 from tests.trouble.test_messages import Explosive
 
 CHUNK = 1 << 16
-SIZES = [0, 1, 63, 64, 4096, CHUNK - 1, CHUNK, CHUNK + 1, PIECE - 1, PIECE, PIECE + 1, 30 * PIECE]
+SIZES = [0, 1, 63, 64, 4096, CHUNK - 1, CHUNK, CHUNK + 1, PIECE - 1, PIECE, PIECE + 1, 30 << 20]
 
 
 @pytest.mark.parametrize("doorbell", [True, False], ids=["doorbell", "timer"])

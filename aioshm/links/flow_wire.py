@@ -25,8 +25,12 @@ from typing import NamedTuple
 
 from aioshm.codec import Buffer
 
-PIECE = 1 << 20
-"""Bytes of a piece; only the last of a message may have less."""
+PIECE = 1 << 17
+"""Bytes of a piece; only the last of a message may have less.
+
+A peer is heard again only once a frame has come whole: a link that takes longer for one than
+heartbeats are waited for would be given up again and again, for ever.
+"""
 
 LARGEST_TO_WRITER = 1 << 16
 LARGEST_TO_READER = PIECE + (1 << 16)
