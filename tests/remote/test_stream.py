@@ -81,7 +81,7 @@ def mixed(source: random.Random, nbytes: int) -> list[int]:
 OPTIONS: dict[str, Any] = {"n_reader": 1, "n_local_reader": 0, "max_chunk_bytes": 65_536}
 
 
-@case(11, "1 % loss", "4 MB/s")
+@case(11, "1 % loss", "4 MB/s", "4 MB/s and a short peer_timeout")
 async def test_bad_links(
     how: str, witness: Witness, source: random.Random, scaled: Callable[[int], int]
 ) -> None:
@@ -89,8 +89,10 @@ async def test_bad_links(
     source.shuffle(sizes)
     if how == "1 % loss":
         await _lossy(witness, sizes)
-    else:
+    elif how == "4 MB/s":
         await _slow(witness, sizes)
+    else:
+        await _slow(witness, sizes, peer_timeout=0.5)
 
 
 async def _lossy(witness: Witness, sizes: list[int]) -> None:
@@ -106,10 +108,13 @@ async def _lossy(witness: Witness, sizes: list[int]) -> None:
         assert cable.lost() > sum(sizes) / MIB
 
 
-async def _slow(witness: Witness, sizes: list[int]) -> None:
-    """Bytes that take their time starve nothing: it stays one connection."""
+async def _slow(witness: Witness, sizes: list[int], peer_timeout: float = 5.0) -> None:
+    """Bytes that take their time starve nothing: it stays one connection.
+
+    Where peer_timeout is short, a busy machine may lose it for a moment, but gets on.
+    """
     path = shared(witness)
-    options = {**OPTIONS, "connect_ip": "127.0.0.1"}
+    options = {**OPTIONS, "connect_ip": "127.0.0.1", "peer_timeout": peer_timeout}
     with Child(write, path, options, sizes) as writer:
         handle: Handle = await writer.receive()
         with Proxy(handle.address, rate=4e6) as proxy:
@@ -118,5 +123,5 @@ async def _slow(witness: Witness, sizes: list[int]) -> None:
             with Child(read, path, through, 0) as reader:
                 await read_everything(witness, writer, [reader], len(sizes))
             assert time.monotonic() - began > 0.8 * sum(sizes) / 4e6
-            assert proxy.connections == 1
+            assert proxy.connections == 1 or peer_timeout < 1.0
             assert proxy.passed["down"] > sum(sizes)
