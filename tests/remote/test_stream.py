@@ -63,9 +63,10 @@ async def test_a_cut_of_two_seconds_loses_and_doubles_nothing_and_harms_no_local
                 written = int(words[DONE])
                 assert before <= written < count
                 await reach(words, consumed(LOCAL), written)
-                # It waits for the remote reader: all that it took beyond that is the window.
+                # It waits to hear from the remote reader, which may have read all of it: what it
+                # said of that may be lost with the cable too.
                 assert words[DONE] == words[consumed(LOCAL)] == written
-                assert words[consumed(REMOTE)] < written
+                assert words[consumed(REMOTE)] <= written
                 cable.mend()
                 await read_everything(witness, writer, [local, remote], count)
 
