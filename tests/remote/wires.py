@@ -17,7 +17,7 @@ from aioshm.links.flow import cut
 from aioshm.links.flow_batch import pack_alone
 from aioshm.links.flow_wire import START, Ack, Breach, Data, Hello, Piece, Position, State, Welcome
 from aioshm.shm.layout import OBJECT
-from tests.helpers import until
+from tests.helpers import HANG, until
 from tests.remotes import LOOPBACK, remote_queue
 
 
@@ -28,6 +28,7 @@ class _Wire:
         self._context = zmq.Context()
         self.socket = self._context.socket(kind)
         self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.SNDTIMEO, int(HANG * 1000))
 
     async def frames(self) -> list[bytes]:
         """Wait for a message of ZeroMQ's."""
