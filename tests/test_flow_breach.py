@@ -175,4 +175,4 @@ def test_noise_of_any_length_is_remembered_within_bounds() -> None:
     for number in range(3000):
         sender.received(b"%d" % number, [b"noise"])
     assert sender.breaches == 3000
-    assert len(sender._banned._routes) <= 1024
+    assert len(sender._banned._items) <= 1024

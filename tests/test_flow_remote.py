@@ -287,6 +287,22 @@ def test_what_an_evicted_reader_still_sends_is_late_and_no_breach() -> None:
     assert ends.sender.breaches == 0
 
 
+def test_an_ack_of_an_evicted_reader_ahead_of_its_hello_does_not_keep_it_from_being_told() -> None:
+    ends = RemoteEnds()
+    reader = ends.join(0)
+    ends.write()
+    ends.run()
+    reader.cut()
+    ends.sender.evict(0)
+    reader.receiver.consume(0)
+    (frame,) = reader.say()
+    assert ends.sender.received(b"route 2", [frame]) is None
+    reader.connect()
+    ends.run()
+    assert reader.route == b"route 2"
+    assert reader.receiver.refused == "the writer went on without this reader"
+
+
 def test_sessions_that_ended_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_remote, "_SESSIONS", 4)
     ends = RemoteEnds()

@@ -90,6 +90,7 @@ class Sender:
         self._routes: dict[bytes, Peer] = {}
         self._former = _Remembered()
         self._banned = _Remembered()
+        self._former_tags = _Remembered()
         self._refusals: list[Outgoing] = []
         self._turn = 0
         self.breaches = 0
@@ -154,6 +155,7 @@ class Sender:
         peer = self._peers.pop(number, None)
         if peer is not None:
             self._unroute(peer)
+            self._former_tags.add(peer.tag_in)
             self._trim()
 
     @property
@@ -276,7 +278,7 @@ class Sender:
         return None
 
     def _is_known(self, tag: bytes) -> bool:
-        return any(peer.tag_in == tag for peer in self._peers.values())
+        return tag in self._former_tags or any(p.tag_in == tag for p in self._peers.values())
 
     def _goodbye(self, route: bytes, goodbye: Goodbye) -> Breach | None:
         return Breach("a GOODBYE where the local link says it")
@@ -334,15 +336,15 @@ class Sender:
 
 
 class _Remembered:
-    """The last so many routes of a kind; libzmq never gives one out twice."""
+    """The last so many routes, or tags, of a kind; none is ever given out twice."""
 
     def __init__(self) -> None:
-        self._routes: dict[bytes, None] = {}
+        self._items: dict[bytes, None] = {}
 
-    def add(self, route: bytes) -> None:
-        self._routes[route] = None
-        if len(self._routes) > _REMEMBERED:
-            del self._routes[next(iter(self._routes))]
+    def add(self, item: bytes) -> None:
+        self._items[item] = None
+        if len(self._items) > _REMEMBERED:
+            del self._items[next(iter(self._items))]
 
-    def __contains__(self, route: bytes) -> bool:
-        return route in self._routes
+    def __contains__(self, item: bytes) -> bool:
+        return item in self._items
