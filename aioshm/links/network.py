@@ -53,7 +53,10 @@ def resolve(what: str, name: str) -> str:
             f"{what}={name!r} does not resolve ({why}); give an address of this machine",
         ) from error
     address = str(found[0][4][0]) if found else "0.0.0.0"
-    if ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    # IPv6 has a spelling for any address of IPv4, too.
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    if (mapped or ip).is_unspecified:
         raise ValueError(
             f"{what}={name!r} would listen at every address of this machine; give one of them"
         )
