@@ -26,7 +26,7 @@ class Door:
         for option, value in server_options(secret).items():
             self.router.setsockopt(option, value)
         self.router.bind("tcp://127.0.0.1:*")
-        self.where = bytes(self.router.last_endpoint).decode().rstrip("\0")
+        self.where = bytes(self.router.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
         self.dealers = zmq.Context()
         self.opened: list[zmq.Socket[bytes]] = []
 

@@ -32,6 +32,9 @@ from aioshm.links.tcp import TcpDealer
 _SAY_EVERY = 8
 """Messages of the flow that are acknowledged at once, if more are at hand."""
 
+_SAY_WITHIN = 0.002
+"""Seconds for which fewer of them wait."""
+
 
 class RemoteGuest(Protocol):
     """The reader, as its link sees it; called from callbacks of the loop."""
@@ -61,7 +64,7 @@ class RemoteClient:
         peer_timeout: seconds for which the writer may be out of reach.
 
     Attributes:
-        inbox: what came in; None until there is a loop.
+        inbox: what came in.
         gone: the writer was out of reach for too long.
         trouble: why, as far as that is known.
     """
@@ -83,6 +86,7 @@ class RemoteClient:
         self._dealer: TcpDealer | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
+        self._saying: asyncio.TimerHandle | None = None
         self._probe: socket.socket | None = None
         self._ready = self._farewell = False
         self._unsaid = 0
@@ -178,10 +182,20 @@ class RemoteClient:
         self._leave_at_end()
         self._unsaid += 1
         # While there is more at hand, the writer can wait to hear of it: it costs either end
-        # as much as the messages themselves.
-        if self._dealer is not None and (self._unsaid >= _SAY_EVERY or not self.inbox.has_more()):
+        # as much as the messages themselves. But not for ever: it may wait for this very room.
+        if self._unsaid >= _SAY_EVERY or not self.inbox.has_more():
+            self._say()
+        elif self._saying is None and self._loop is not None:
+            self._saying = self._loop.call_later(_SAY_WITHIN, self._say_late)
+
+    def _say(self) -> None:
+        if self._unsaid and self._dealer is not None:
             self._unsaid = 0
             self._dealer.wake()
+
+    def _say_late(self) -> None:
+        self._saying = None
+        self._say()
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -249,9 +263,9 @@ class RemoteClient:
                 return os.strerror(code)
         return "no answer"
 
-    def close(self, *, goodbye: bool = False) -> None:
+    def close(self) -> None:
         """Let go of everything; who wants to say goodbye did so before. Safe to call twice."""
-        for timer in (self._deadline, self._looking):
+        for timer in (self._deadline, self._looking, self._saying):
             if timer is not None:
                 timer.cancel()
         if self._probe is not None:
