@@ -8,7 +8,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from typing import Any
 
 import pytest
@@ -26,6 +26,16 @@ HANDLE = Handle(
     codec="c0dec0" * 9,
 )
 TEXT = HANDLE.to_string()
+REMOTE = replace(
+    HANDLE,
+    ranks=(0, 1, 5, 6),
+    remote_ranks=(5, 6),
+    address="tcp://[fe80::1%eth0]:5555",
+    server_key="s" * 40,
+    client_public="p" * 40,
+    client_secret="'\"\\<{&%}>".ljust(40, "c"),  # Z85 has most of these
+    peer_timeout=0.25,
+)
 
 
 @dataclass
@@ -74,6 +84,33 @@ def test_names_and_paths_need_not_be_ascii() -> None:
 
 def test_ranks_come_back_as_a_tuple() -> None:
     assert Handle.from_string(TEXT).ranks == (0, 1, 5)
+
+
+def test_what_remote_readers_need_comes_back_too() -> None:
+    for back in (Handle.from_string(REMOTE.to_string()), pickle.loads(pickle.dumps(REMOTE))):
+        assert back == REMOTE
+        assert back.remote_ranks == (5, 6)
+        assert back.peer_timeout == 0.25
+
+
+def test_without_remote_readers_there_is_nothing_of_theirs() -> None:
+    assert HANDLE.remote_ranks == ()
+    assert HANDLE.address == HANDLE.server_key == HANDLE.client_public == HANDLE.client_secret == ""
+
+
+def test_the_keys_are_not_shown_and_the_address_is() -> None:
+    for shown in (repr(REMOTE), str(REMOTE), f"{REMOTE}"):
+        for secret in (REMOTE.token, REMOTE.server_key, REMOTE.client_public, REMOTE.client_secret):
+            assert secret not in shown
+            assert repr(secret) not in shown
+        assert REMOTE.address in shown
+        assert "(5, 6)" in shown
+
+
+def test_a_string_with_keys_survives_an_environment_variable() -> None:
+    text = REMOTE.to_string()
+    assert text.isascii()
+    assert not set(text) & set(" '\"\\$`")
 
 
 def test_a_handle_cannot_be_changed() -> None:
