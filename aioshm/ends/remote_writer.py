@@ -178,7 +178,7 @@ class RemoteWriter:
             MessageTooLarge: it is larger than all that may be on its way.
         """
         outbox = self.outbox
-        limit = max(outbox.small_limit, outbox.large_limit)
+        limit = max(outbox.largest_small, outbox.large_limit)
         if nbytes > limit:
             raise MessageTooLarge(
                 f"{self._who}: the message has {nbytes} bytes where max_overflow_bytes is "
