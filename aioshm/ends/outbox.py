@@ -16,6 +16,7 @@ from aioshm.codec import Buffer
 from aioshm.links.flow import cut
 from aioshm.links.flow_batch import SMALL, pack_alone, pack_batch
 from aioshm.links.flow_remote import RemoteSender
+from aioshm.links.flow_wire import REMOTE_PIECE
 from aioshm.links.pump import snapshot
 from aioshm.shm.layout import OBJECT
 
@@ -107,7 +108,7 @@ class Outbox:
             self._keep(pack_batch(self.first, payloads), cost, (len(payloads), cost, 0))
 
     def _keep(self, frames: Sequence[Buffer], nbytes: int, counts: tuple[int, int, int]) -> None:
-        sequence = self._flow.append(cut(frames, snapshot), nbytes)
+        sequence = self._flow.append(cut(frames, snapshot, REMOTE_PIECE), nbytes)
         self._sealed += counts[0]
         self._kept.append((sequence, *counts))
         self.trim()

@@ -19,7 +19,6 @@ from aioshm.links.remote_client import RemoteClient
 from aioshm.shm.layout import OBJECT
 from aioshm.shm.ring import Record
 
-
 _GOODBYE_WITHIN = 1.0
 """Seconds to wait for the writer's answer to a goodbye; by then it is on its way."""
 

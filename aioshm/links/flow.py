@@ -4,7 +4,7 @@ Theory of operation
 -------------------
 The writer's messages have *sequence* numbers, counted from 0 without holes. Each enters
 a *window* that every reader shares, bounded in messages and bytes, and leaves it once
-all readers have consumed it. A message travels in *pieces* of at most 128 KiB, so that a
+all readers have consumed it. A message travels in *pieces* of at most 1 MiB, so that a
 long one keeps nobody from being heard in between; a place in the stream is a *position*,
 ``(sequence, piece)``::
 

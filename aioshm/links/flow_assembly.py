@@ -28,10 +28,11 @@ class Assembly:
 
     Args:
         pieces: how many there will be.
+        piece: bytes of each but the last; None is PIECE.
     """
 
-    def __init__(self, pieces: int) -> None:
-        self.pieces = pieces
+    def __init__(self, pieces: int, piece: int | None = None) -> None:
+        self.pieces, self._piece = pieces, piece or PIECE
         self._table = bytearray()
         self._lengths: list[int] | None = None
         self._frames: list[Buffer] = []
@@ -70,14 +71,14 @@ class Assembly:
             return len(self._table) - before
         (count,) = _COUNT.unpack_from(self._table)
         size = _COUNT.size + count * _LENGTH_BYTES
-        if not count or size > self.pieces * PIECE:
+        if not count or size > self.pieces * self._piece:
             return Breach(f"a message of {count} frames in {self.pieces} pieces")
         used = len(self._table) - before
         self._table += chunk[used : used + size - len(self._table)]
         if len(self._table) == size:
             lengths = list(struct.unpack_from(f"!{count}Q", self._table, _COUNT.size))
             total = size + sum(lengths)
-            if -(-total // PIECE) != self.pieces:
+            if -(-total // self._piece) != self.pieces:
                 return Breach(f"a message of {total} bytes in {self.pieces} pieces")
             self._lengths, self._missing = lengths, lengths[0]
             self._finish_frames()

@@ -41,6 +41,7 @@ class Receiver:
         session: a number that no other reader has, and this one for its whole life.
         start: the first message for this reader; None takes the writer's word.
         pid: what it says it is; for the writer's logs and errors.
+        piece: bytes of a piece; None is PIECE.
 
     Attributes:
         consumed: the first message that was not consumed; None before that is known.
@@ -51,8 +52,15 @@ class Receiver:
     """
 
     def __init__(
-        self, number: int, key: bytes, session: int, start: int | None, pid: int = 0
+        self,
+        number: int,
+        key: bytes,
+        session: int,
+        start: int | None,
+        pid: int = 0,
+        piece: int | None = None,
     ) -> None:
+        self._piece = piece
         self._number, self._session, self._pid = number, session, pid
         self._tag_in = writer_tag(key, number, session)
         self._tag_out = reader_tag(key, number, session)
@@ -124,7 +132,7 @@ class Receiver:
         """
         if self._deaf:
             return None
-        frame = unpack_from_writer(parts)
+        frame = unpack_from_writer(parts, self._piece)
         if isinstance(frame, Breach):
             found: Breach | None = frame
         elif not hmac.compare_digest(frame.tag, self._tag_in):
@@ -176,7 +184,7 @@ class Receiver:
             if position < self._next:
                 continue  # both an old connection and the new one brought it
             if self._assembly is None:
-                self._assembly = Assembly(count)
+                self._assembly = Assembly(count, self._piece)
             if count != self._assembly.pieces:
                 return Breach(f"message {position[0]} of {count} pieces had others before")
             found = self._assembly.feed(chunk)

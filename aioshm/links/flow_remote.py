@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from aioshm.links.flow_sender import Outgoing, Peer, Sender
 from aioshm.links.flow_wire import (
+    REMOTE_PIECE,
     Breach,
     Goodbye,
     Hello,
@@ -72,7 +73,7 @@ class RemoteSender(Sender):
     """
 
     def __init__(self, ranks: Collection[int], key: bytes) -> None:
-        super().__init__(_UNBOUNDED, _UNBOUNDED)
+        super().__init__(_UNBOUNDED, _UNBOUNDED, REMOTE_PIECE)
         self._ranks, self._key = frozenset(ranks), key
         self._ready = self._closed = False
         self._untold: set[int] = set()

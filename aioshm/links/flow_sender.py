@@ -79,12 +79,14 @@ class Sender:
     Args:
         max_messages: messages that the window may hold.
         max_bytes: bytes that the window may hold.
+        piece: bytes of a piece; None is PIECE.
 
     Attributes:
         breaches: how often a peer broke the protocol.
     """
 
-    def __init__(self, max_messages: int, max_bytes: int) -> None:
+    def __init__(self, max_messages: int, max_bytes: int, piece: int | None = None) -> None:
+        self._piece = piece or PIECE
         self._window = Window(max_messages, max_bytes)
         self._peers: dict[int, Peer] = {}
         self._routes: dict[bytes, Peer] = {}
@@ -320,7 +322,7 @@ class Sender:
             sequence, index = peer.sent
             pieces = self._window.body(sequence).pieces
             piece = pieces[index]
-            if total + len(piece) > PIECE:
+            if total + len(piece) > self._piece:
                 break
             table.append(Piece(peer.sent, len(pieces), len(piece)))
             payload.append(piece)

@@ -11,38 +11,41 @@ from aioshm.links.flow_assembly import pack_table
 from aioshm.links.flow_wire import PIECE, Position
 
 
-def cut(frames: Sequence[Buffer], snapshot: Callable[[Buffer], Any]) -> list[Any]:
+def cut(
+    frames: Sequence[Buffer], snapshot: Callable[[Buffer], Any], piece: int | None = None
+) -> list[Any]:
     """Cut a message to pieces: its table, then its frames, one after the other.
 
     Args:
         frames: the message, in the caller's own memory.
         snapshot: copies one piece; nothing of the caller's memory is held afterwards.
+        piece: bytes of a piece; None is PIECE.
     """
     pieces: list[Any] = []
     parts: list[Buffer] = []
-    room = PIECE
+    size = room = piece or PIECE
     for frame in (pack_table([len(frame) for frame in frames]), *frames):
         with memoryview(frame) as view:
-            for start in _cuts(len(view), room):
+            for start in _cuts(len(view), room, size):
                 part = view[start : min(start + room, len(view))]
                 room -= len(part)
                 # A whole piece of one frame is copied once; the few that lie across frames
                 # are copied twice.
-                parts.append(part if len(part) == PIECE else bytes(part))
+                parts.append(part if len(part) == size else bytes(part))
                 if not room:
                     pieces.append(_snapshot(parts, snapshot))
-                    parts, room = [], PIECE
+                    parts, room = [], size
                 part.release()
     if parts:
         pieces.append(_snapshot(parts, snapshot))
     return pieces
 
 
-def _cuts(nbytes: int, room: int) -> list[int]:
+def _cuts(nbytes: int, room: int, size: int) -> list[int]:
     """Where the pieces of a frame begin, if the first has only so much room."""
     if not nbytes:
         return []
-    return [0, *range(room, nbytes, PIECE)]
+    return [0, *range(room, nbytes, size)]
 
 
 def _snapshot(parts: list[Buffer], snapshot: Callable[[Buffer], Any]) -> Any:
@@ -66,7 +69,8 @@ class Body:
     @property
     def end(self) -> int:
         """Bytes of all pieces up to and with this message."""
-        return self.start + (len(self.pieces) - 1) * PIECE + len(self.pieces[-1])
+        # All but the last have as many bytes as the first.
+        return self.start + (len(self.pieces) - 1) * len(self.pieces[0]) + len(self.pieces[-1])
 
 
 class Window:
@@ -125,4 +129,4 @@ class Window:
         if not self.first <= sequence < self.next:
             return None
         body = self.body(sequence)
-        return body.start + piece * PIECE if piece < len(body.pieces) else None
+        return body.start + piece * len(body.pieces[0]) if piece < len(body.pieces) else None

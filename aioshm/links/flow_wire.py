@@ -25,8 +25,11 @@ from typing import NamedTuple
 
 from aioshm.codec import Buffer
 
-PIECE = 1 << 17
-"""Bytes of a piece; only the last of a message may have less.
+PIECE = 1 << 20
+"""Bytes of a piece on this machine; only the last of a message may have less."""
+
+REMOTE_PIECE = 1 << 17
+"""The same between machines.
 
 A peer is heard again only once a frame has come whole: a link that takes longer for one than
 heartbeats are waited for would be given up again and again, for ever.
@@ -206,14 +209,16 @@ def unpack_from_reader(parts: Sequence[Buffer]) -> Hello | Ack | Goodbye | Breac
     return Breach(f"kind {kind!r} with {len(body)} bytes")
 
 
-def unpack_from_writer(parts: Sequence[Buffer]) -> Welcome | State | Refused | Data | Breach:
+def unpack_from_writer(
+    parts: Sequence[Buffer], piece: int | None = None
+) -> Welcome | State | Refused | Data | Breach:
     """Read what came at a reader."""
     head = _head(parts)
     if isinstance(head, Breach):
         return head
     kind, tag, body = head
     if kind == _DATA_KIND:
-        return _data(tag, body, parts)
+        return _data(tag, body, parts, piece or PIECE)
     if len(parts) != 1:
         return Breach(f"{len(parts)} frames where 1 was expected")
     if kind == _WELCOME_KIND and len(body) == _WELCOME.size:
@@ -235,7 +240,7 @@ def _head(parts: Sequence[Buffer]) -> tuple[bytes, bytes, memoryview] | Breach:
     return kind, tag, memoryview(parts[0])[_HEAD.size :]
 
 
-def _data(tag: bytes, body: memoryview, parts: Sequence[Buffer]) -> Data | Breach:
+def _data(tag: bytes, body: memoryview, parts: Sequence[Buffer], piece: int) -> Data | Breach:
     if len(parts) != 2:
         return Breach(f"{len(parts)} frames where 2 were expected")
     if not body or len(body) % _PIECE.size or len(body) > MOST_PIECES * _PIECE.size:
@@ -244,7 +249,7 @@ def _data(tag: bytes, body: memoryview, parts: Sequence[Buffer]) -> Data | Breac
     total = 0
     for sequence, index, count, nbytes in _PIECE.iter_unpack(body):
         last = index == count - 1
-        if index >= count or nbytes > PIECE or (nbytes < PIECE and not last):
+        if index >= count or nbytes > piece or (nbytes < piece and not last):
             return Breach(f"piece {index} of {count} with {nbytes} bytes")
         pieces.append(Piece((sequence, index), count, nbytes))
         total += nbytes

@@ -25,6 +25,7 @@ from aioshm.errors import AdmissionRefused, AioshmError, Evicted, QueueShutDown
 from aioshm.links.curve import Keys
 from aioshm.links.flow import Receiver
 from aioshm.links.flow_remote import CLOSED
+from aioshm.links.flow_wire import REMOTE_PIECE
 from aioshm.links.inbox import Inbox
 from aioshm.links.network import parse
 from aioshm.links.tcp import TcpDealer
@@ -81,7 +82,8 @@ class RemoteClient:
         self._guest = weakref.ref(guest)
         self._address = parse(where)
         self._where, self._keys, self._peer_timeout = where, keys, peer_timeout
-        self._flow = Receiver(rank, token, secrets.randbits(64), None, os.getpid())
+        session = secrets.randbits(64)
+        self._flow = Receiver(rank, token, session, None, os.getpid(), REMOTE_PIECE)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._dealer: TcpDealer | None = None
         self._deadline: asyncio.TimerHandle | None = None
