@@ -148,14 +148,14 @@ async def test_a_thousand_cancels_and_timeouts_at_both_ends_lose_and_double_noth
     async with remote_pair(**SMALL) as (writer, reader):
 
         async def write() -> None:
-            while min(ended.values()) < 1000:
+            while min(ended.values()) < 500:
                 message = (len(written), bytes(source.choice((0, 500, 3000, 20_000))))
                 await disturbed(partial(writer.enqueue, message))
                 written.append(message[0])
             await writer.enqueue((LAST, b""))
 
         async def read() -> list[int]:
-            read = []
+            read: list[int] = []
             while True:
                 if source.random() < 0.3:
                     await asyncio.sleep(source.random() * 1e-3)

@@ -100,7 +100,11 @@ async def test_large_messages_have_the_window_of_max_overflow_bytes() -> None:
 @pytest.mark.parametrize("fate", ["resumed", "evicted"])
 async def test_a_frozen_reader_costs_the_writer_no_more_memory_than_the_window(fate: str) -> None:
     limit = 32 << 20
-    options = {"max_chunk_bytes": 1000, "max_overflow_bytes": limit, "peer_timeout": 2 * HANG}
+    options: dict[str, Any] = {
+        "max_chunk_bytes": 1000,
+        "max_overflow_bytes": limit,
+        "peer_timeout": 2 * HANG,
+    }
     async with remote_queue(2, **options) as queue:
         with (
             Child(read_to_the_end, queue.handle, 0) as a,
