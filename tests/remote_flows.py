@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aioshm.links.flow import Receiver
 from aioshm.links.flow_remote import Joined, Left, RemoteSender
+from aioshm.links.flow_wire import REMOTE_PIECE
 
 KEY = bytes(range(32))
 
@@ -13,7 +14,7 @@ class RemoteReader:
 
     def __init__(self, ends: RemoteEnds, rank: int, session: int, pid: int = 0) -> None:
         self._ends = ends
-        self.receiver = Receiver(rank, KEY, session, None, pid)
+        self.receiver = Receiver(rank, KEY, session, None, pid, REMOTE_PIECE)
         self.route = b""
         self.connect()
 

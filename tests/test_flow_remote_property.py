@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from aioshm.ends import outbox
 from aioshm.ends.outbox import OVERHEAD, Outbox
+from aioshm.links import flow_remote
 from aioshm.links.flow import Receiver
 from aioshm.links.flow_remote import FAREWELL, Joined, RemoteSender
 from aioshm.links.inbox import Inbox, Missing
@@ -64,6 +65,8 @@ class RemoteFlow(RuleBasedStateMachine):
         self.small = small_pieces()
         for name, value in (("snapshot", bytes), ("SMALL", SMALL), ("_MOST_PAYLOADS", 4)):
             self.small.enter_context(mock.patch.object(outbox, name, value))
+        for module in (outbox, flow_remote):
+            self.small.enter_context(mock.patch.object(module, "REMOTE_PIECE", SMALL))
         self.sender = RemoteSender(RANKS, KEY)
         self.outbox = Outbox(self.sender, LARGEST_SMALL, SMALL_LIMIT, LARGE_LIMIT)
         self.messages: list[tuple[int, list[bytes]]] = []
