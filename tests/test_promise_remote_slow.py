@@ -222,6 +222,21 @@ async def test_who_holds_the_writer_back_for_too_long_is_evicted_and_nobody_else
                 await child.join()
 
 
+async def test_a_reader_that_moves_within_a_batch_is_slow_and_not_stuck() -> None:
+    async with remote_pair(evict_after=AFTER, **SMALL) as (writer, reader):
+        accepted = await fill(writer, 0)
+        waiting = asyncio.create_task(writer.enqueue((accepted, bytes(1000)), timeout=HANG))
+        began = time.monotonic()
+        # The writer gathered all of them in one turn of the loop: a few batches.
+        for number in range(accepted):
+            assert (await reader.dequeue(HANG))[0] == number
+            if time.monotonic() - began < 3 * AFTER:
+                await asyncio.sleep(AFTER / 16)
+        await waiting
+        assert time.monotonic() - began >= 3 * AFTER
+        assert len(writer.stats().readers) == 1
+
+
 async def test_an_idle_writer_evicts_nobody() -> None:
     async with remote_pair(evict_after=0.01, **SMALL) as (writer, reader):
         accepted = await fill(writer)

@@ -117,7 +117,9 @@ class RemoteReaderEnd(ReaderEnd):
         if not self._check_ready():
             return False
         found = self._inbox.look()
-        if found is False:
+        if found is True:
+            self._remote.watch()
+        elif found is False:
             found = self._inbox.end(gone=self._writer_gone)
             if found is True or (self._writer_gone and found is False):
                 self._raise_end()

@@ -71,6 +71,7 @@ class Receiver:
         self._bodies: dict[int, list[Buffer]] = {}
         self._waiting_bytes = 0
         self._connection = -1
+        self._taken = 0
         self._floor = 0
         self._hello_due = self._ack_due = self._goodbye_due = self._deaf = False
         self._leaving = False
@@ -115,6 +116,10 @@ class Receiver:
                 self._waiting_bytes -= sum(map(len, frames))
         self.consumed = max(self.consumed, sequence + 1)
         self._ack_due = True
+
+    def moved(self, taken: int) -> None:
+        """Tell that the program takes parts of a message, by a number that grows with them."""
+        self._taken, self._ack_due = taken, True
 
     # -- what comes in -----------------------------------------------------------------------
 
@@ -227,7 +232,7 @@ class Receiver:
             return pack_goodbye(Goodbye(self._tag_out))
         if not self._ack_due or self._deaf or next_ is None:
             return None
-        return pack_ack(Ack(self._tag_out, self._done(), self._to_grant()))
+        return pack_ack(Ack(self._tag_out, self._done(), self._to_grant(), self._taken))
 
     def sent(self) -> None:
         """What `outgoing` gave was sent."""

@@ -106,7 +106,7 @@ class RemoteSender(Sender):
         peer = self._peers[rank]
         consumed = self._window.offset((peer.consumed, 0))
         assert consumed is not None
-        return consumed + peer.granted
+        return consumed + peer.granted + peer.taken
 
     def progress(self, rank: int) -> tuple[int, int]:
         """Bytes of the stream that a reader has consumed, and that it has not."""

@@ -55,6 +55,7 @@ class Peer:
         sent, most: the position after the last piece sent, now and on any connection.
         sent_bytes, granted: the same, and the position granted, in bytes of the stream.
         welcome: an answer to its HELLO is due.
+        taken: grows as its program takes parts of messages.
     """
 
     number: int
@@ -71,6 +72,7 @@ class Peer:
     tag_out: bytes = b""
     route: bytes | None = None
     welcome: bool = False
+    taken: int = 0
 
 
 class Sender:
@@ -272,7 +274,7 @@ class Sender:
         granted = self._window.offset(ack.position)
         if granted is None or granted < peer.granted:
             return Breach(f"reader {peer.number} grants {ack.position}, which it cannot")
-        peer.consumed, peer.granted = consumed, granted
+        peer.consumed, peer.granted, peer.taken = consumed, granted, ack.taken
         if ack.position > peer.sent:
             # An old connection still brought it what we were about to send again.
             peer.sent, peer.sent_bytes = ack.position, granted

@@ -3,7 +3,7 @@
 ::
 
     reader → writer   HELLO     peer, session, connection, consumed, position, pid
-                      ACK       consumed, granted position
+                      ACK       consumed, granted position, taken
                       GOODBYE   nothing more
     writer → reader   WELCOME   position
                       STATE     ready, closed; sequence and number, first and next
@@ -46,7 +46,7 @@ START = (1 << 64) - 1
 _MAGIC = b"aiow\2"
 _HEAD = struct.Struct("!5sc16s")
 _HELLO = struct.Struct("!5QII")
-_ACK = struct.Struct("!2QI")
+_ACK = struct.Struct("!2QIQ")
 _WELCOME = struct.Struct("!QI")
 _STATE = struct.Struct("!??4Q")
 _PIECE = struct.Struct("!QIII")
@@ -77,11 +77,17 @@ class Hello(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """What a reader has consumed, and how far it may be sent to (and the credit beyond)."""
+    """What a reader has consumed, and how far it may be sent to (and the credit beyond).
+
+    Attributes:
+        taken: grows whenever the program took something, of a message that is not consumed
+            as a whole too.
+    """
 
     tag: bytes
     consumed: int
     position: Position
+    taken: int = 0
 
 
 class Goodbye(NamedTuple):
@@ -161,7 +167,7 @@ def pack_hello(hello: Hello) -> bytes:
 
 def pack_ack(ack: Ack) -> bytes:
     """Build an ACK."""
-    return _HEAD.pack(_MAGIC, _ACK_KIND, ack.tag) + _ACK.pack(ack.consumed, *ack.position)
+    return _HEAD.pack(_MAGIC, _ACK_KIND, ack.tag) + _ACK.pack(ack.consumed, *ack.position, ack.taken)
 
 
 def pack_goodbye(goodbye: Goodbye) -> bytes:
@@ -202,8 +208,8 @@ def unpack_from_reader(parts: Sequence[Buffer]) -> Hello | Ack | Goodbye | Breac
         peer, session, connection, consumed, sequence, piece, pid = _HELLO.unpack(body)
         return Hello(tag, peer, session, connection, consumed, (sequence, piece), pid)
     if kind == _ACK_KIND and len(body) == _ACK.size:
-        consumed, sequence, piece = _ACK.unpack(body)
-        return Ack(tag, consumed, (sequence, piece))
+        consumed, sequence, piece, taken = _ACK.unpack(body)
+        return Ack(tag, consumed, (sequence, piece), taken)
     if kind == _GOODBYE_KIND and not body:
         return Goodbye(tag)
     return Breach(f"kind {kind!r} with {len(body)} bytes")

@@ -36,6 +36,9 @@ _SAY_EVERY = 8
 _SAY_WITHIN = 0.002
 """Seconds for which fewer of them wait."""
 
+_MOVES_EVERY = 0.1
+"""Seconds after which a writer hears that this reader moves within a message of the flow."""
+
 
 class RemoteGuest(Protocol):
     """The reader, as its link sees it; called from callbacks of the loop."""
@@ -89,6 +92,7 @@ class RemoteClient:
         self._deadline: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._saying: asyncio.TimerHandle | None = None
+        self._moving: asyncio.TimerHandle | None = None
         self._probe: socket.socket | None = None
         self._ready = self._farewell = False
         self._unsaid = 0
@@ -190,6 +194,19 @@ class RemoteClient:
         elif self._saying is None and self._loop is not None:
             self._saying = self._loop.call_later(_SAY_WITHIN, self._say_late)
 
+    def watch(self) -> None:
+        """A batch is at hand: tell the writer now and then that the program moves in it."""
+        if self._moving is None and self._loop is not None:
+            self._moving = self._loop.call_later(_MOVES_EVERY, self._say_moved, self.inbox.number)
+
+    def _say_moved(self, before: int) -> None:
+        self._moving = None
+        if self.inbox.number != before and self._dealer is not None:
+            self._flow.moved(self.inbox.number)
+            self._dealer.wake()
+        if self.inbox.left:
+            self.watch()
+
     def _say(self) -> None:
         if self._unsaid and self._dealer is not None:
             self._unsaid = 0
@@ -267,7 +284,7 @@ class RemoteClient:
 
     def close(self) -> None:
         """Let go of everything; who wants to say goodbye did so before. Safe to call twice."""
-        for timer in (self._deadline, self._looking, self._saying):
+        for timer in (self._deadline, self._looking, self._saying, self._moving):
             if timer is not None:
                 timer.cancel()
         if self._probe is not None:
