@@ -12,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
-import weakref
 from abc import abstractmethod
-from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -246,15 +244,3 @@ class End:
 
 def _never() -> bool:
     return False
-
-
-def weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """Give a call that does not keep the method's object alive, and then does nothing."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        alive = reference()
-        if alive is not None:
-            alive()
-
-    return call

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any
 
 from aioshm.codec import Buffer
-from aioshm.ends.end import weakly
 from aioshm.ends.lease import BodyWindow, Window
 from aioshm.ends.overflow_reader import OverflowReader
 from aioshm.ends.overflow_writer import OverflowWriter
@@ -24,6 +23,7 @@ from aioshm.ends.stats import WriterStats
 from aioshm.ends.writer import WriterEnd
 from aioshm.links.connection import Connection
 from aioshm.links.hello import Welcome
+from aioshm.links.weakly import weakly
 from aioshm.shm.layout import OBJECT, OVERFLOW
 from aioshm.shm.ring import Record
 from aioshm.waiting import Parking, turn

@@ -22,6 +22,7 @@ from aioshm.links import network
 from aioshm.links.curve import Keys
 from aioshm.links.flow_remote import Joined, RemoteSender
 from aioshm.links.tcp import TcpRouter
+from aioshm.links.weakly import weakly
 from aioshm.waiting import Parking
 
 
@@ -97,15 +98,8 @@ class RemoteWriter:
         self._away: dict[int, asyncio.TimerHandle] = {}
         self._lacks: int | None = None
         self._parking: Parking | None = None
-        reference = weakref.WeakMethod(self._heard)
-
-        def heard() -> None:
-            method = reference()
-            if method is not None:
-                method()
-
         self._router = TcpRouter(
-            flow, place.bind, place.port, keys, secret, place.peer_timeout, heard
+            flow, place.bind, place.port, keys, secret, place.peer_timeout, weakly(self._heard)
         )
         self.port = self._router.port
         self.address = network.endpoint(place.connect, self.port)

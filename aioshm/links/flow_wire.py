@@ -167,7 +167,9 @@ def pack_hello(hello: Hello) -> bytes:
 
 def pack_ack(ack: Ack) -> bytes:
     """Build an ACK."""
-    return _HEAD.pack(_MAGIC, _ACK_KIND, ack.tag) + _ACK.pack(ack.consumed, *ack.position, ack.taken)
+    return _HEAD.pack(_MAGIC, _ACK_KIND, ack.tag) + _ACK.pack(
+        ack.consumed, *ack.position, ack.taken
+    )
 
 
 def pack_goodbye(goodbye: Goodbye) -> bytes:

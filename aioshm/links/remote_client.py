@@ -29,6 +29,7 @@ from aioshm.links.flow_wire import REMOTE_PIECE
 from aioshm.links.inbox import Inbox
 from aioshm.links.network import parse
 from aioshm.links.tcp import TcpDealer
+from aioshm.links.weakly import weakly
 
 _SAY_EVERY = 8
 """Messages of the flow that are acknowledged at once, if more are at hand."""
@@ -105,16 +106,9 @@ class RemoteClient:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to connect, in this loop."""
         self._loop = loop
-        reference = weakref.WeakMethod(self._heard)
-
-        def heard() -> None:
-            method = reference()
-            if method is not None:
-                method()
-
         try:
             self._dealer = TcpDealer(
-                loop, self._flow, self._where, self._keys, self._peer_timeout, heard
+                loop, self._flow, self._where, self._keys, self._peer_timeout, weakly(self._heard)
             )
         except OSError as error:
             self._refused(
