@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from aioshm.codec import Buffer
 from aioshm.ends.lease import BodyWindow, Window
@@ -29,6 +29,16 @@ from aioshm.shm.ring import Record
 from aioshm.waiting import Parking, turn
 
 logger = logging.getLogger("aioshm")
+
+
+class Bodies(Protocol):
+    """What leaves with the writer: messages that readers have to be given time for."""
+
+    def drained(self) -> bool | None:
+        """True once readers have all, None before."""
+
+    def unread(self) -> str:
+        """Say what is on its way, and to whom."""
 
 
 class OverflowingWriter(WriterEnd):
@@ -118,17 +128,20 @@ class OverflowingWriter(WriterEnd):
         # A reader that has all may leave; it need not wait for one that has not.
         self._ring.close()
         self._pay()
+        await self._wait_until_read(self._overflow, timeout)
+
+    async def _wait_until_read(self, bodies: Bodies, timeout: float) -> None:
+        def late(waited: float, over: bool) -> None:
+            if over:
+                raise TimeoutError(
+                    f"{self._who} closes after {waited:.3g} s although {bodies.unread()}; for "
+                    "what they have not got they raise Gap"
+                )
+
         try:
-            await self._gathering.wait(self._overflow.drained, timeout, self._late_to_drain)
+            await self._gathering.wait(bodies.drained, timeout, late)
         except TimeoutError as error:
             logger.warning("%s", error)
-
-    def _late_to_drain(self, waited: float, over: bool) -> None:
-        if over:
-            raise TimeoutError(
-                f"{self._who} closes after {waited:.3g} s although {self._overflow.unread()}; "
-                "for what they have not got they raise Gap"
-            )
 
     def _leave(self) -> None:
         super()._leave()

@@ -264,20 +264,9 @@ class RemotingWriter(OverflowingWriter):
         started = time.monotonic()
         self._remote.tell(ready=self._ready, closed=True)
         await super()._drain(timeout)
-        if self._remote.drained():
-            return
-        left = max(0.0, timeout - (time.monotonic() - started))
-        try:
-            await self._gathering.wait(self._remote.drained, left, self._late_to_leave)
-        except TimeoutError as error:
-            logger.warning("%s", error)
-
-    def _late_to_leave(self, waited: float, over: bool) -> None:
-        if over:
-            raise TimeoutError(
-                f"{self._who} closes after {waited:.3g} s although {self._remote.unread()}; for "
-                "what they have not got they raise Gap"
-            )
+        if not self._remote.drained():
+            left = max(0.0, timeout - (time.monotonic() - started))
+            await self._wait_until_read(self._remote, left)
 
     def _leave(self) -> None:
         super()._leave()
