@@ -10,7 +10,7 @@ from typing import Self
 from aioshm import AioshmError
 from aioshm.links.curve import new_keys
 from aioshm.links.flow import cut
-from aioshm.links.flow_batch import pack_alone
+from aioshm.links.flow_batch import pack_alone, pack_batch
 from aioshm.links.flow_remote import Joined, Left, RemoteSender
 from aioshm.links.network import endpoint
 from aioshm.links.remote_client import RemoteClient
@@ -52,6 +52,13 @@ class Station(Notes):
         """Send a message."""
         number, self.flow.number = self.flow.number, self.flow.number + 1
         self.flow.append(cut(pack_alone(OBJECT, number, [payload]), bytes), len(payload))
+        self.router.wake()
+
+    def batch(self, payloads: list[bytes], *, urgent: bool) -> None:
+        """Send small messages."""
+        number, self.flow.number = self.flow.number, self.flow.number + len(payloads)
+        frames = pack_batch(number, payloads, urgent=urgent)
+        self.flow.append(cut(frames, bytes), sum(map(len, payloads)))
         self.router.wake()
 
     def tell(self, *, closed: bool = False) -> None:

@@ -17,8 +17,9 @@ NUMBERS = st.integers(0, (1 << 64) - 1)
 
 @given(NUMBERS, st.lists(st.binary(max_size=50), min_size=1, max_size=20))
 def test_any_batch_comes_out_as_it_went_in(number: int, payloads: list[bytes]) -> None:
-    found = unpack(pack_batch(number, payloads))
-    assert found == Batch(OBJECT, number, [[payload] for payload in payloads])
+    for urgent in (False, True):
+        found = unpack(pack_batch(number, payloads, urgent=urgent))
+        assert found == Batch(OBJECT, number, [[payload] for payload in payloads], urgent)
 
 
 @given(
@@ -29,7 +30,7 @@ def test_any_batch_comes_out_as_it_went_in(number: int, payloads: list[bytes]) -
 def test_any_message_alone_comes_out_as_it_went_in(
     kind: int, number: int, frames: list[bytes]
 ) -> None:
-    assert unpack(pack_alone(kind, number, frames)) == (kind, number, [frames])
+    assert unpack(pack_alone(kind, number, frames)) == Batch(kind, number, [[*frames]], True)
 
 
 @pytest.mark.parametrize(

@@ -425,18 +425,37 @@ def test_to_probe_is_to_tell_every_connected_reader_once_more() -> None:
     assert list(ends.sender.outgoing()) == []
 
 
-def test_what_is_gathered_is_sealed_before_anything_is_sent() -> None:
+def test_what_is_gathered_is_appended_before_anything_is_sent() -> None:
     ends = RemoteEnds()
     reader = ends.join(0)
-    sealed: list[int] = []
+    appended: list[int] = []
 
-    def seal() -> None:
-        if not sealed:
-            sealed.append(ends.write(b"gathered"))
+    def gather(now: bool) -> bool:
+        assert not now
+        if not appended:
+            appended.append(ends.write(b"gathered"))
+        return False
 
-    ends.sender.seal = seal
+    ends.sender.gather = gather
     ends.run()
-    assert reader.receiver.body(sealed[0]) == [b"gathered"]
+    assert reader.receiver.body(appended[0]) == [b"gathered"]
+
+
+def test_what_is_gathered_when_a_reader_joins_is_not_for_it() -> None:
+    ends = RemoteEnds(0, 1)
+    first = ends.join(0)
+    appended: list[int] = []
+
+    def gather(now: bool) -> bool:
+        if now:
+            appended.append(ends.write(b"before"))
+        return not now
+
+    ends.sender.gather = gather
+    second = ends.join(1)
+    assert len(appended) == 1
+    assert first.receiver.body(appended[0]) == [b"before"]
+    assert second.receiver.consumed == appended[0] + 1
 
 
 # -- who is how far ------------------------------------------------------------------

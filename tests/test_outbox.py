@@ -52,8 +52,45 @@ def test_small_messages_are_gathered_until_there_is_something_to_send() -> None:
     for payload in (b"a", b"b", b"c"):
         writer.write(payload)
     assert (writer.ends.sender.messages, writer.box.waiting) == (0, 3)
-    assert writer.received() == [Batch(OBJECT, 0, [[b"a"], [b"b"], [b"c"]])]
+    assert writer.received() == []  # more may come in the next turn
+    assert writer.received() == [Batch(OBJECT, 0, [[b"a"], [b"b"], [b"c"]], False)]
     assert (writer.ends.sender.messages, writer.box.waiting) == (1, 3)
+
+
+def test_a_message_by_itself_waits_for_nothing() -> None:
+    writer = Writer()
+    writer.write(b"a")
+    assert not writer.box.gather(False)
+    assert writer.received() == [Batch(OBJECT, 0, [[b"a"]], False)]
+
+
+def test_a_batch_waits_as_long_as_each_turn_brings_more_but_not_for_ever() -> None:
+    writer = Writer(small=1 << 20)
+    turns = 0
+    while not writer.ends.sender.messages:
+        for _ in range(64):
+            writer.write(b"x")
+        assert writer.box.gather(False) == (not writer.ends.sender.messages)
+        turns += 1
+    assert turns * 64 == outbox._ENOUGH
+    for _ in range(2):
+        writer.write(b"y")
+    assert [writer.box.gather(False) for _ in range(3)] == [True, False, False]
+    writer.write(b"z")
+    writer.write(b"z")
+    assert not writer.box.gather(True)
+    assert [len(batch.messages) for batch in writer.received()] == [256, 2, 2]
+
+
+def test_batches_are_urgent_once_a_quarter_of_the_room_is_taken() -> None:
+    writer = Writer()
+    urgent = []
+    while writer.box.has_room(36):
+        writer.write(bytes(36))
+        writer.box.seal()
+        urgent.append((writer.box.small > SMALL_LIMIT // 4, writer.received()[-1].urgent))
+    assert all(due == said for due, said in urgent)
+    assert {said for _, said in urgent} == {False, True}
 
 
 def test_the_order_is_that_of_writing_whatever_goes_alone() -> None:

@@ -116,6 +116,18 @@ async def test_what_was_taken_is_acknowledged_while_more_is_at_hand() -> None:
         await until(lambda: station.flow.messages == 2)
 
 
+async def test_a_batch_that_is_not_urgent_is_acknowledged_a_little_later() -> None:
+    with Station(0) as station, Guest(station) as guest:
+        await until(lambda: guest.client.joined)
+        for urgent in (False, True):
+            station.batch([b"x"], urgent=urgent)
+            await until(lambda: guest.client.inbox.look() is True)
+            assert guest.take() == b"x"
+            # Whether it is on its way, before anything else can run.
+            assert guest.client._flow._ack_due is urgent
+            await until(lambda: not station.flow.messages)
+
+
 async def test_many_are_acknowledged_at_once() -> None:
     with Station(0) as station, Guest(station) as guest:
         await until(lambda: guest.client.joined)

@@ -163,7 +163,7 @@ class AdmittingEnd(End):
             # Not before: until all have joined there is nothing in the ring to park at.
             self._waiter.start(self._bell, self._parking)
             self._server.broadcast(hello.READY)
-        self._open = self._ready and not self._closed and not self._roster.dead
+        self._set_open(self._ready and not self._closed and not self._roster.dead)
         self._changed()
 
     def departed(self, connection: Connection, *, goodbye: bool) -> None:

@@ -1,10 +1,11 @@
 """What both ends share: loop, thread and fork guards, readiness, closing.
 
 An end belongs to one loop, the one that runs its first awaiting call, and to one
-process. `_open` sums up all that a call which need not wait has to know: bound, ready,
-not closed, nothing to raise. Every event that may end that clears it, so the path of
-such a call is a few comparisons; every other call takes the slow path, which looks at
-each condition by name.
+process. `_short` sums up all that a call which need not wait has to know: bound, ready,
+not closed, nothing to raise, nobody in line before it. It is how many such calls may
+still go the short way before one lets the loop run (`_kept` while that way is closed);
+every event that may close it makes it 0. Every other call goes the long way, which looks
+at each condition by name, and opens the short one again.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import asyncio
 import threading
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from aioshm.codec import Codec
 from aioshm.ends.stats import WaitStats
@@ -23,10 +25,12 @@ from aioshm.handle import Handle
 from aioshm.links.forks import guard
 from aioshm.shm.doorbell import Doorbell
 from aioshm.shm.segment import Segment
-from aioshm.waiting import Backoff, Waiter
+from aioshm.waiting import Backoff, Waiter, turn
 
-TURN_EVERY = 64
-"""Awaiting calls after which one yields to the loop first, a power of two."""
+T = TypeVar("T")
+
+_TURN_EVERY = 64
+"""Awaiting calls of which one yields to the loop first."""
 
 
 class Link(Protocol):
@@ -52,10 +56,10 @@ class End:
         self._thread = 0
         self._runs = _never
         self._open = False
+        self._short = self._kept = 0
         self._ready = False
         self._closed = False
         self._forked = False
-        self._calls = 0
         self._rung = 0
         self._bells: list[Doorbell] = []
         self._segments: list[Segment] = []
@@ -115,15 +119,45 @@ class End:
                 return
         self._bind()
 
+    def _set_open(self, is_open: bool) -> None:
+        """Say whether a call could go the short way, as far as that is known beforehand."""
+        self._open = is_open
+        if not is_open:
+            self._short = 0
+
     def abandon(self) -> None:
         """In a forked child: keep no descriptor of the parent's, and refuse every call."""
-        self._open, self._forked = False, True
+        self._set_open(False)
+        self._forked = True
         for bell in self._bells:
             bell.close()
         for segment in self._segments:
             segment.close_fd()
 
     # -- both ends ------------------------------------------------------------------------
+
+    async def _wait(
+        self,
+        attempt: Callable[[], T | None],
+        timeout: float | None,
+        late: Callable[[float, bool], None],
+        *,
+        hold: bool = False,
+    ) -> T:
+        """Go the long way: as `Waiter.wait`, after all guards and a turn of the loop if due."""
+        self._bind()
+        waiter = self._waiter
+        calls = self._short + self._kept
+        if not calls and self._open and not waiter.length:
+            await turn()
+            calls = _TURN_EVERY
+        # Nobody may go past those in line, nor past the holder of a lease.
+        self._short, self._kept = 0, max(0, calls - 1)
+        try:
+            return await waiter.wait(attempt, timeout, late, hold=hold)
+        finally:
+            if self._open and not waiter.length:
+                self._short, self._kept = self._kept, 0
 
     @property
     def handle(self) -> Handle:
@@ -186,7 +220,8 @@ class End:
             self._bind()
         if self._closed:
             return
-        self._closed, self._open = True, False
+        self._closed = True
+        self._set_open(False)
         try:
             self._changed()
             await self._drain(timeout)

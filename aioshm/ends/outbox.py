@@ -1,8 +1,9 @@
 """What is written for readers on other machines: gathered, bounded, handed to the flow.
 
-The small messages of one turn of the loop are gathered to a batch, which is sealed, copied
-once for all readers and appended to the flow when the pump comes to send, or when it is
-long enough; a large one is appended at once. All of them count from the moment they were
+The small messages of one turn of the loop are gathered to a batch, and those of the next
+turns too as long as each brings more; then it is sealed, copied once for all readers and
+appended to the flow, and so it is when it is long enough. A message by itself waits for
+nothing, and a large one is appended at once. All of them count from the moment they were
 written. Small ones are bounded like those in the ring, by its size; large ones by
 ``max_overflow_bytes``; so that neither kind has to wait for the other.
 """
@@ -24,6 +25,11 @@ OVERHEAD = 64
 """What a message without bytes takes, as in the ring."""
 
 _MOST_PAYLOADS = 512
+_ENOUGH = 256
+"""Messages for which a batch waits, if each turn brings more: four turns of a flood."""
+
+_URGENT_FROM = 0.25
+"""The part of the room for small messages from which on readers are to hurry."""
 
 
 class Outbox:
@@ -47,12 +53,14 @@ class Outbox:
         self.largest_small = largest_small
         self.small_limit, self.large_limit = small_limit, large_limit
         self._most_small = min(largest_small, SMALL)
+        self._urgent_below = small_limit - int(small_limit * _URGENT_FROM)
         self.payloads: list[bytes] = []
         self.first = 0
         self.room = small_limit
         self._kept: deque[tuple[int, int, int, int]] = deque()
         self.large = self._sealed = 0
-        flow.seal = self.seal
+        self._seen = 0
+        flow.gather = self.gather
 
     def has_room(self, nbytes: int) -> bool:
         """Tell whether a message of that size may be written now.
@@ -98,14 +106,25 @@ class Outbox:
         self.large += large
         self._keep(pack_alone(kind, number, frames), nbytes, (1, small, large))
 
+    def gather(self, now: bool) -> bool:
+        """Append what was gathered, or tell that more is to be waited for, for one turn."""
+        count = len(self.payloads)
+        if not now and count > 1 and self._seen < count < _ENOUGH:
+            self._seen = count
+            return True
+        self.seal()
+        return False
+
     def seal(self) -> None:
         """Append what was gathered."""
         payloads = self.payloads
         if payloads:
-            self.payloads = []
+            self.payloads, self._seen = [], 0
             self._flow.number = self.first + len(payloads)
-            cost = sum(map(len, payloads)) + OVERHEAD * len(payloads)
-            self._keep(pack_batch(self.first, payloads), cost, (len(payloads), cost, 0))
+            urgent = self.room < self._urgent_below
+            frames = pack_batch(self.first, payloads, urgent=urgent)
+            cost = len(frames[0]) + OVERHEAD * len(payloads)
+            self._keep(frames, cost, (len(payloads), cost, 0))
 
     def _keep(self, frames: Sequence[Buffer], nbytes: int, counts: tuple[int, int, int]) -> None:
         sequence = self._flow.append(cut(frames, snapshot, REMOTE_PIECE), nbytes)

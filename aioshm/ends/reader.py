@@ -12,7 +12,7 @@ from threading import get_ident
 from typing import Any, NoReturn, Self
 
 from aioshm.codec import Buffer
-from aioshm.ends.end import TURN_EVERY, End
+from aioshm.ends.end import End
 from aioshm.ends.lease import ReadLease, Window
 from aioshm.ends.stats import ReaderStats, WaitStats
 from aioshm.errors import (
@@ -30,7 +30,7 @@ from aioshm.shm.doorbell import Doorbell
 from aioshm.shm.layout import OBJECT, RAW, Layout
 from aioshm.shm.ring import Record, RingReader
 from aioshm.shm.segment import Segment
-from aioshm.waiting import Backoff, Parking, turn
+from aioshm.waiting import Backoff, Parking
 
 logger = logging.getLogger("aioshm")
 
@@ -122,7 +122,8 @@ class ReaderEnd(End):
         # Parking begins with reading: the writer may write as soon as all have joined, and
         # until this very call a message would end each sleep and still not be read.
         self._waiter.start(self._bells[0], self._parking())
-        self._ready = self._open = True
+        self._ready = True
+        self._set_open(True)
         self._changed()
 
     def writer_gone(self) -> None:
@@ -170,35 +171,23 @@ class ReaderEnd(End):
 
         Cancelling it consumes nothing.
         """
-        self._calls = calls = self._calls + 1
-        ring = self._ring
-        if (
-            self._open
-            and calls % TURN_EVERY
-            and not self._waiter.length
-            and get_ident() == self._thread
-            and self._runs()
-            and ring is not None
-        ):
+        short, ring = self._short, self._ring
+        if short and get_ident() == self._thread and self._runs() and ring is not None:
+            self._short = short - 1
             record = ring.try_read()
             if record is not None:
                 if ring.owed:
                     self._pay()
                 kind, frames = record
                 if kind == OBJECT:
+                    decode = self._decode_frames  # called as a method it takes 30 ns more
                     try:
-                        return self._decode_frames(frames)
+                        return decode(frames)
                     except Exception as error:
                         self._raise_decode(error)
                 if kind == RAW:
                     return frames[0]
-        return self._decode(await self._dequeue_later(timeout))
-
-    async def _dequeue_later(self, timeout: float | None) -> Record:
-        self._bind()
-        if not self._calls % TURN_EVERY:
-            await turn()
-        return await self._waiter.wait(self._try_read, timeout, self._late)
+        return self._decode(await self._wait(self._try_read, timeout, self._late))
 
     def dequeue_nowait(self) -> Any:
         """Read the next message, if there is one now.
@@ -307,8 +296,7 @@ class ReaderEnd(End):
         """
 
         async def borrow() -> tuple[int, Window]:
-            self._bind()
-            return await self._waiter.wait(self._try_lease, timeout, self._late, hold=True)
+            return await self._wait(self._try_lease, timeout, self._late, hold=True)
 
         return ReadLease(borrow, self._decode_borrowed, self._consume, self._waiter.leave)
 

@@ -7,7 +7,6 @@ import os
 from threading import get_ident
 from typing import Any
 
-from aioshm.ends.end import TURN_EVERY
 from aioshm.ends.lease import BodyWindow, Window
 from aioshm.ends.reader import ReaderEnd
 from aioshm.ends.stats import ReaderStats
@@ -55,7 +54,8 @@ class RemoteReaderEnd(ReaderEnd):
 
     def ready(self) -> None:
         """All readers have joined; called by the link."""
-        self._ready, self._open = True, not self._closed
+        self._ready = True
+        self._set_open(not self._closed)
         self._changed()
 
     def came(self) -> None:
@@ -72,26 +72,21 @@ class RemoteReaderEnd(ReaderEnd):
             WriterDied: the writer was out of reach for peer_timeout seconds, and all that had
                 arrived was read.
         """
-        self._calls = calls = self._calls + 1
-        inbox = self._inbox
-        if (
-            inbox.left
-            and inbox.kind == OBJECT
-            and self._open
-            and calls % TURN_EVERY
-            and not self._waiter.length
-            and get_ident() == self._thread
-            and self._runs()
-        ):
-            frames = inbox.left.pop()
-            inbox.number += 1
-            if not inbox.left:
-                self._remote.acknowledge()
-            try:
-                return self._decode_frames(frames)
-            except Exception as error:
-                self._raise_decode(error)
-        return self._decode(await self._dequeue_later(timeout))
+        short, inbox = self._short, self._inbox
+        if short and get_ident() == self._thread and self._runs():
+            self._short = short - 1
+            if (inbox.left or self._is_there()) and inbox.kind == OBJECT:
+                left = inbox.left
+                frames = left.pop()
+                inbox.number += 1
+                if not left:
+                    self._remote.acknowledge()
+                decode = self._decode_frames  # called as a method it takes 30 ns more
+                try:
+                    return decode(frames)
+                except Exception as error:
+                    self._raise_decode(error)
+        return self._decode(await self._wait(self._try_read, timeout, self._late))
 
     def _try_read(self) -> Record | None:
         if not self._is_there():

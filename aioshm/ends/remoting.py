@@ -17,7 +17,6 @@ from typing import Any, cast
 
 from aioshm.codec import Buffer
 from aioshm.ends.absent import NoRing, NoServer
-from aioshm.ends.end import TURN_EVERY
 from aioshm.ends.outbox import OVERHEAD
 from aioshm.ends.overflowing import OverflowingWriter
 from aioshm.ends.patience import slowest
@@ -151,36 +150,38 @@ class RemotingWriter(OverflowingWriter):
 
     async def enqueue(self, obj: Any, timeout: float | None = None) -> None:
         """Write one object for every reader, as soon as there is room; as `WriterEnd.enqueue`."""
+        encode = self._encode  # called as a method it takes 30 ns more
         try:
-            frames = self._encode(obj)
+            frames = encode(obj)
         except Exception as error:
             self._raise_encode(obj, error)
-        self._calls = calls = self._calls + 1
+        short, outbox = self._short, self._outbox
         payload = frames[0]
         cost = len(payload) + OVERHEAD
-        outbox = self._outbox
         if (
-            self._open
+            short
             and cost <= self._most
             and cost <= outbox.room
             and type(payload) is bytes
             and len(frames) == 1
-            and calls % TURN_EVERY
-            and not self._waiter.length
             and get_ident() == self._thread
             and self._runs()
         ):
+            self._short = short - 1
             ring = self._ring
             number = ring.number
+            if not outbox.payloads:
+                outbox.first = number
+                self._remote.wake()
             try:
-                written = ring.try_write(frames)
+                written = not self._here or ring.try_write(frames)
             finally:
+                if not self._here:
+                    ring.number = number + 1
                 if ring.number != number:
-                    if not outbox.payloads:
-                        outbox.first = number
-                        self._remote.wake()
-                    outbox.payloads.append(payload)
+                    # An interrupt finds no call but the last where it could come in between.
                     outbox.room -= cost
+                    outbox.payloads.append(payload)
             if written:
                 if ring.owed:
                     self._pay()

@@ -23,6 +23,21 @@ def pack_table(lengths: Sequence[int]) -> bytes:
     return _COUNT.pack(len(lengths)) + struct.pack(f"!{len(lengths)}Q", *lengths)
 
 
+def whole(chunk: memoryview) -> list[Buffer] | None:
+    """Take a message of one piece apart; None if it is none, and `Assembly` says why."""
+    if len(chunk) < _COUNT.size:
+        return None
+    (count,) = _COUNT.unpack_from(chunk)
+    at = _COUNT.size + count * _LENGTH_BYTES
+    if not count or at > len(chunk):
+        return None
+    frames: list[Buffer] = []
+    for length in struct.unpack_from(f"!{count}Q", chunk, _COUNT.size):
+        frames.append((bytearray if frames else bytes)(chunk[at : at + length]))
+        at += length
+    return frames if at == len(chunk) else None
+
+
 class Assembly:
     """One message as it arrives.
 

@@ -9,13 +9,15 @@ still the message's own::
     alone    [ frame ] [ frame ] …                    [ kind, number ]
 
 The number is that of the (first) message, counted from the writer's first. It shows a
-reader what it missed.
+reader what it missed. An *urgent* batch is of another kind: the writer begins to run short
+of room, and wants to know at once when it was read; whoever goes alone is always urgent.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from aioshm.codec import Buffer
@@ -26,7 +28,7 @@ SMALL = 1 << 14
 
 _HEAD = struct.Struct("!BQ")
 _LENGTH_BYTES = 4
-_BATCH = 0
+_BATCH, _URGENT_BATCH = 0, 0x80
 
 
 class Batch(NamedTuple):
@@ -36,17 +38,19 @@ class Batch(NamedTuple):
         kind: what all of them are, OBJECT or RAW.
         number: of the first one.
         messages: the frames of each.
+        urgent: the writer may wait for them to be acknowledged.
     """
 
     kind: int
     number: int
     messages: list[list[Buffer]]
+    urgent: bool = True
 
 
-def pack_batch(number: int, payloads: Sequence[bytes]) -> list[Buffer]:
+def pack_batch(number: int, payloads: Sequence[bytes], *, urgent: bool = True) -> list[Buffer]:
     """Build the frames of a batch of objects of one frame each."""
     lengths = struct.pack(f"!{len(payloads)}I", *map(len, payloads))
-    return [b"".join(payloads), _HEAD.pack(_BATCH, number) + lengths]
+    return [b"".join(payloads), _HEAD.pack(_URGENT_BATCH if urgent else _BATCH, number) + lengths]
 
 
 def pack_alone(kind: int, number: int, frames: Sequence[Buffer]) -> list[Buffer]:
@@ -60,7 +64,7 @@ def unpack(frames: list[Buffer]) -> Batch | str:
     if len(frames) < 2 or len(mark) < _HEAD.size:
         return f"a message of {len(frames)} frames without a mark"
     kind, number = _HEAD.unpack_from(mark)
-    if kind != _BATCH:
+    if kind not in (_BATCH, _URGENT_BATCH):
         if kind not in (OBJECT, RAW) or len(mark) != _HEAD.size:
             return f"a message of kind {kind}"
         return Batch(kind, number, [frames[:-1]])
@@ -68,12 +72,8 @@ def unpack(frames: list[Buffer]) -> Batch | str:
     payload = frames[0]
     if rest or not count or len(frames) != 2:
         return f"a batch of {len(frames)} frames and {len(mark)} bytes of lengths"
-    messages: list[list[Buffer]] = []
-    start = 0
-    for length in struct.unpack_from(f"!{count}I", mark, _HEAD.size):
-        end = start + length
-        messages.append([payload[start:end]])
-        start = end
-    if start != len(payload):
-        return f"a batch of {len(payload)} bytes where its lengths come to {start}"
-    return Batch(OBJECT, number, messages)
+    ends = list(accumulate(struct.unpack_from(f"!{count}I", mark, _HEAD.size)))
+    if ends[-1] != len(payload):
+        return f"a batch of {len(payload)} bytes where its lengths come to {ends[-1]}"
+    messages: list[list[Buffer]] = [[payload[a:b]] for a, b in pairwise([0, *ends])]
+    return Batch(OBJECT, number, messages, kind == _URGENT_BATCH)

@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Sequence
 
 from aioshm.codec import Buffer
-from aioshm.links.flow_assembly import Assembly
+from aioshm.links.flow_assembly import Assembly, whole
 from aioshm.links.flow_wire import (
     START,
     Ack,
@@ -107,14 +107,24 @@ class Receiver:
         """The end of the last gap."""
         return self._floor
 
-    def consume(self, sequence: int) -> None:
-        """Acknowledge a message, and all before it."""
+    def consume(self, sequence: int, *, quietly: bool = False) -> None:
+        """Acknowledge a message, and all before it.
+
+        Args:
+            sequence: the message.
+            quietly: let the writer hear of it only by `acknowledge`, or by the way.
+        """
         assert self.consumed is not None
         for number in range(self.consumed, sequence + 1):
             frames = self._bodies.pop(number, None)
             if frames is not None:
                 self._waiting_bytes -= sum(map(len, frames))
         self.consumed = max(self.consumed, sequence + 1)
+        if not quietly:
+            self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Tell the writer what was consumed."""
         self._ack_due = True
 
     def moved(self, taken: int) -> None:
@@ -189,12 +199,21 @@ class Receiver:
             if position < self._next:
                 continue  # both an old connection and the new one brought it
             if self._assembly is None:
+                frames = whole(chunk) if count == 1 else None
+                if frames is not None:
+                    self._finish(position[0], frames)
+                    self._received += nbytes
+                    continue
                 self._assembly = Assembly(count, self._piece)
             if count != self._assembly.pieces:
                 return Breach(f"message {position[0]} of {count} pieces had others before")
             found = self._assembly.feed(chunk)
             if found is None and position[1] + 1 == count:
-                found = self._finish(position[0])
+                frames = self._assembly.frames()
+                if frames is None:
+                    found = Breach(f"message {position[0]} ends before its table says")
+                else:
+                    self._finish(position[0], frames)
             elif found is None:
                 self._next = (position[0], position[1] + 1)
             if found is not None:
@@ -206,15 +225,10 @@ class Receiver:
             self._ack_due = True
         return None
 
-    def _finish(self, sequence: int) -> Breach | None:
-        assert self._assembly is not None
-        frames = self._assembly.frames()
-        if frames is None:
-            return Breach(f"message {sequence} ends before its table says")
+    def _finish(self, sequence: int, frames: list[Buffer]) -> None:
         self._bodies[sequence] = frames
         self._waiting_bytes += sum(map(len, frames))
         self._assembly, self._next = None, (sequence + 1, 0)
-        return None
 
     # -- what goes out -----------------------------------------------------------------------
 

@@ -69,7 +69,9 @@ class RemoteSender(Sender):
         events: what happened, oldest first; for the owner to take out.
         dead: the ranks that were given up and are not decided.
         number: the program's number of the next message, to be kept by whoever appends.
-        seal: called before anything is sent, to append what is still being gathered.
+        gather: called before anything is sent, to append what was gathered; True if it
+            waits for more, and it must not where a reader begins (True is its argument).
+        gathering: what it returned last: look again after a turn of the loop.
     """
 
     def __init__(self, ranks: Collection[int], key: bytes) -> None:
@@ -80,7 +82,8 @@ class RemoteSender(Sender):
         self._shut_out: dict[int, str] = {}
         self._started: dict[int, int] = {}
         self.number = 0
-        self.seal: Callable[[], None] = _nothing
+        self.gather: Callable[[bool], bool] = _nothing
+        self.gathering = False
         self.events: list[Joined | Left] = []
         self.dead: set[int] = set()
 
@@ -164,6 +167,7 @@ class RemoteSender(Sender):
             self.let_go(rank)
             peer = None
         if peer is None:
+            self.gather(True)
             self.admit(rank, self._key)
         return self._peers[rank]
 
@@ -225,7 +229,7 @@ class RemoteSender(Sender):
 
     def outgoing(self) -> Iterator[Outgoing]:
         """Give what is to be sent, as `Sender.outgoing`."""
-        self.seal()
+        self.gathering = self.gather(False)
         yield from super().outgoing()
 
     def probe(self) -> None:
@@ -248,5 +252,6 @@ class RemoteSender(Sender):
         return super()._next(peer)
 
 
-def _nothing() -> None:
+def _nothing(now: bool) -> bool:
     """Nothing is gathered."""
+    return False

@@ -21,10 +21,14 @@ def cut(
         snapshot: copies one piece; nothing of the caller's memory is held afterwards.
         piece: bytes of a piece; None is PIECE.
     """
+    size = room = piece or PIECE
+    lengths = [len(frame) for frame in frames]
+    table = pack_table(lengths)
+    if len(table) + sum(lengths) <= size:
+        return [snapshot(b"".join((table, *frames)))]
     pieces: list[Any] = []
     parts: list[Buffer] = []
-    size = room = piece or PIECE
-    for frame in (pack_table([len(frame) for frame in frames]), *frames):
+    for frame in (table, *frames):
         with memoryview(frame) as view:
             for start in _cuts(len(view), room, size):
                 part = view[start : min(start + room, len(view))]

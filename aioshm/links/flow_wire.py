@@ -43,7 +43,7 @@ MOST_PIECES = 1024
 START = (1 << 64) - 1
 """Consumed, in the HELLO of a reader that does not know where it begins."""
 
-_MAGIC = b"aiow\2"
+_MAGIC = b"aiow\3"
 _HEAD = struct.Struct("!5sc16s")
 _HELLO = struct.Struct("!5QII")
 _ACK = struct.Struct("!2QIQ")

@@ -30,6 +30,7 @@ class Inbox:
 
     Attributes:
         kind: what the messages at hand are, OBJECT or RAW.
+        urgent: the writer may wait for them to be acknowledged.
         left: their frames, the next one last; whoever empties it calls `acknowledge`.
         number: of the next message, counted from the writer's first.
     """
@@ -38,6 +39,7 @@ class Inbox:
         self._flow = flow
         self._at = -1
         self.kind = OBJECT
+        self.urgent = False
         self.left: list[list[Buffer]] = []
         self.number = 0
 
@@ -64,7 +66,7 @@ class Inbox:
                 # An authenticated writer sent it, so it is no attack; it counts as missing.
                 self.acknowledge()
                 continue
-            self.kind, self.left = batch.kind, batch.messages
+            self.kind, self.left, self.urgent = batch.kind, batch.messages, batch.urgent
             self.left.reverse()
             return self._skip_to(batch.number) or True
         return False
@@ -87,9 +89,9 @@ class Inbox:
         """Tell whether the next message of the flow is there already."""
         return self._flow.body(self._at) is not None
 
-    def acknowledge(self) -> None:
-        """The program took all of the messages at hand."""
-        self._flow.consume(self._at)
+    def acknowledge(self, *, quietly: bool = False) -> None:
+        """The program took all of the messages at hand; see `Receiver.consume`."""
+        self._flow.consume(self._at, quietly=quietly)
         self._at += 1
 
     def _skip_to(self, number: int) -> Missing | None:

@@ -32,10 +32,10 @@ from aioshm.links.tcp import TcpDealer
 from aioshm.links.weakly import weakly
 
 _SAY_EVERY = 8
-"""Messages of the flow that are acknowledged at once, if more are at hand."""
+"""Messages of the flow that are acknowledged together."""
 
 _SAY_WITHIN = 0.002
-"""Seconds for which fewer of them wait."""
+"""Seconds for which fewer of them wait for more."""
 
 _MOVES_EVERY = 0.1
 """Seconds after which a writer hears that this reader moves within a message of the flow."""
@@ -178,12 +178,12 @@ class RemoteClient:
 
     def acknowledge(self) -> None:
         """The program took all of the messages at hand."""
-        self.inbox.acknowledge()
+        self.inbox.acknowledge(quietly=True)
         self._leave_at_end()
         self._unsaid += 1
-        # While there is more at hand, the writer can wait to hear of it: it costs either end
-        # as much as the messages themselves. But not for ever: it may wait for this very room.
-        if self._unsaid >= _SAY_EVERY or not self.inbox.has_more():
+        # To tell costs either end as much as a batch itself. So the writer hears of several at
+        # once; but not late, and where it is short of room as soon as nothing is left to take.
+        if self._unsaid >= _SAY_EVERY or (self.inbox.urgent and not self.inbox.has_more()):
             self._say()
         elif self._saying is None and self._loop is not None:
             self._saying = self._loop.call_later(_SAY_WITHIN, self._say_late)
@@ -204,6 +204,7 @@ class RemoteClient:
     def _say(self) -> None:
         if self._unsaid and self._dealer is not None:
             self._unsaid = 0
+            self._flow.acknowledge()
             self._dealer.wake()
 
     def _say_late(self) -> None:

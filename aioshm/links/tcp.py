@@ -123,6 +123,10 @@ class TcpRouter(Router):
         if again < self._peer_timeout:
             self._probing = self._loop.call_later(again, self._probe, 2 * again)
 
+    def _idle(self) -> None:
+        if self._flow.gathering:
+            self.wake()
+
     def _lost(self) -> None:
         self._changed()
 

@@ -12,6 +12,9 @@ from tests.model.code import Code
 from tests.model.ops import CHOOSE, LOAD, RELAXED, STORE, Violation
 from tests.model.simulated import LOOP, OUTSIDE, Bell, Nothing, Numbered, Places, Segment
 
+_SHORT = 64
+"""Calls that may go the short way: more than any round makes."""
+
 CLOSED, RESTS, DIED, EVICTED, BROKEN = "closed", "rests", "writer died", "evicted", "broken"
 
 
@@ -48,7 +51,7 @@ def _end(kind: Any, code: Code, ring: Any) -> Any:
     end._runs = end._loop.is_running
     end._ready = end._open = True
     end._closed = end._forked = False
-    end._calls = end._rung = 0
+    end._short, end._kept, end._rung = _SHORT, 0, 0
     end._bells, end._segments = [], []
     end._encode, end._decode_frames = _encode, _decode
     end._late = _late
@@ -132,7 +135,7 @@ class _Program:
         if waiter.rescues or waiter.length or waiter._head.locked():
             raise Violation("a round left the waiter in disorder")
         waiter.parks = waiter.wakeups = waiter.bells = 0
-        self.end._calls = self.end._rung = 0
+        self.end._short, self.end._kept, self.end._rung = _SHORT, 0, 0
 
     async def attempt(self) -> None:
         """Try once; park if it came to nothing."""
