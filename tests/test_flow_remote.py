@@ -228,6 +228,27 @@ def test_who_was_let_go_comes_back_and_sees_by_the_numbers_what_it_missed() -> N
     assert receiver.breaches == ends.sender.breaches == 0
 
 
+def test_an_ack_of_a_reader_that_does_not_know_yet_what_it_missed_is_no_breach() -> None:
+    ends = RemoteEnds()
+    reader = ends.join(0)
+    ends.write(b"0")
+    ends.run()
+    reader.cut()
+    ends.write(b"1")
+    ends.sender.let_go(0)
+    reader.connect()
+    (hello,) = reader.say()
+    assert ends.sender.received(reader.route, [hello]) is None
+    # Its program took the first one before the answer came.
+    reader.receiver.consume(0)
+    (ack,) = reader.say()
+    assert ends.sender.received(reader.route, [ack]) is None
+    ends.write(b"2")
+    ends.run()
+    assert reader.receiver.body(2) == [b"2"]
+    assert ends.sender.breaches == 0
+
+
 def test_what_came_between_two_gaps_is_not_lost() -> None:
     ends = RemoteEnds()
     reader = ends.join(0)

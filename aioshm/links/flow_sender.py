@@ -265,19 +265,20 @@ class Sender:
             return Breach("an ACK from a stranger")
         if not hmac.compare_digest(peer.tag_in, ack.tag):
             return Breach(f"reader {peer.number} sends an ACK of another session")
-        consumed = max(ack.consumed, peer.first)
-        if not peer.consumed <= consumed <= ack.position[0] or ack.position > peer.most:
+        # It may not have heard yet that it was away for longer than it was waited for.
+        consumed, position = max(ack.consumed, peer.first), max(ack.position, (peer.first, 0))
+        if not peer.consumed <= consumed <= position[0] or position > peer.most:
             return Breach(
                 f"reader {peer.number} acknowledges {ack.consumed} and grants {ack.position}, "
                 f"where {peer.consumed} is consumed and {peer.most} is sent"
             )
-        granted = self._window.offset(ack.position)
+        granted = self._window.offset(position)
         if granted is None or granted < peer.granted:
             return Breach(f"reader {peer.number} grants {ack.position}, which it cannot")
         peer.consumed, peer.granted, peer.taken = consumed, granted, ack.taken
-        if ack.position > peer.sent:
+        if position > peer.sent:
             # An old connection still brought it what we were about to send again.
-            peer.sent, peer.sent_bytes = ack.position, granted
+            peer.sent, peer.sent_bytes = position, granted
         self._trim()
         return None
 

@@ -251,4 +251,5 @@ async def test_a_handle_of_another_version(how: str) -> None:
 
 def of_version_1(frame: bytes) -> bytes:
     """The same frame as an older aioshm would have begun it."""
-    return frame.replace(b"aiow\2", b"aiow\1", 1)
+    magic = flow_wire._MAGIC
+    return frame.replace(magic, magic[:-1] + b"\1", 1)
