@@ -65,12 +65,16 @@ _FLAGS_IN_CONTROL = 1 * LINE
 
 HEADER = struct.Struct("=QIIQQ")
 """position, size in blocks of 64 bytes, frames << 4 | kind, number, length of frame 0."""
+HEADER_BYTES = HEADER.size
 LENGTH = struct.Struct("=Q")
 
 PADDING = 1
 OBJECT = 2
 RAW = 3
 OVERFLOW = 4
+
+ONE_FRAME = 1 << 4 | OBJECT
+"""What the header says of an object of one frame."""
 
 MARKER = struct.Struct("=QQ")
 """What stands in the ring for a message that does not fit it: sequence among such, bytes."""

@@ -10,9 +10,11 @@ from aioshm.shm.layout import (
     CLAIM,
     CLOSED,
     HEADER,
+    HEADER_BYTES,
     KINDS,
     MARKER,
     OBJECT,
+    ONE_FRAME,
     OVERFLOW,
     PADDING,
     WAKE_AT,
@@ -84,11 +86,11 @@ class RingReader:
         there, blocks, meta, number, length = HEADER.unpack_from(raw, at)
         end = position + (blocks << 6)
         if (
-            meta == 1 << 4 | OBJECT
+            meta == ONE_FRAME
             and there == position < end <= self._written
             and (length + 95) & -64 == end - position <= self._capacity - offset
         ):
-            at += HEADER.size
+            at += HEADER_BYTES
             kind = OBJECT
             frames: list[Buffer] = [raw[at : at + length]]
         else:

@@ -10,8 +10,10 @@ from aioshm.shm.layout import (
     CLAIM,
     CLOSED,
     HEADER,
+    HEADER_BYTES,
     MARKER,
     OBJECT,
+    ONE_FRAME,
     OVERFLOW,
     PADDING,
     RAW,
@@ -88,8 +90,8 @@ class RingWriter:
         ):
             # The common case in one piece: no call but those that touch shared words.
             raw, at = self._raw, self._records + offset
-            HEADER.pack_into(raw, at, position, size >> 6, 1 << 4 | OBJECT, self.number, length)
-            at += HEADER.size
+            HEADER.pack_into(raw, at, position, size >> 6, ONE_FRAME, self.number, length)
+            at += HEADER_BYTES
             raw[at : at + length] = head
             self._publish(position + size)
             return True

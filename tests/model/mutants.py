@@ -108,8 +108,8 @@ def _mutant(
 
 ALL = "sc tso weak"
 _FILL = """\
-            HEADER.pack_into(raw, at, position, size >> 6, 1 << 4 | OBJECT, self.number, length)
-            at += HEADER.size
+            HEADER.pack_into(raw, at, position, size >> 6, ONE_FRAME, self.number, length)
+            at += HEADER_BYTES
             raw[at : at + length] = head
 """
 _COPY = "            frames: list[Buffer] = [raw[at : at + length]]\n"
