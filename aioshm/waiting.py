@@ -26,6 +26,22 @@ net below it: it doubles from ``min_sleep`` to ``max_sleep``. A message found by
 timer although its bell was due and stayed silent is a *rescue*, counted, and a bug.
 With ``doorbell=False`` there is no flag and no bell, and the timer is all there is.
 
+What the default costs and gains, on two cores with uvloop and the C ring, both ends alike,
+messages of 90 bytes, medians of five alternating rounds::
+
+    yield_for, us                  0     25     50    100    200    400   1000
+    1 reader, 1000 messages/s    962    963    948    945    966    976    942
+    8 readers                    200    199    203    198    193    193    198
+    round trip, us              55.5    5.9    6.0    6.0    6.4    7.2    6.8
+    one and back, each 2 ms       48     50     46     46     50     48     45
+    50 and back, each 2 ms       258    282    296    286    315    342    560
+    CPU at 100 messages/s, %     0.5    0.5    0.7    0.8    0.8    1.1    1.8
+    CPU at 10,000, %             2.9    3.2    2.9    3.7    5.0    8.1   16.9
+
+Each turn resumes the waiting coroutine, 0.77 us in all. A callback that tries, calls itself
+again and resolves a future at the end takes 0.95 us, and then the future one turn more: a
+round trip of 8.0 us instead of 6.0 (tried, and thrown away).
+
 Several tasks may wait at one end. They stand in line; only the head yields and parks,
 and whoever leaves it, by success, cancel or timeout, hands it to the next.
 
