@@ -1,4 +1,4 @@
-"""Where readers on other machines connect, and what is too large for them."""
+"""Where readers on other machines connect, what is too large for them, and when they are dead."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from aioshm import MessageQueue, MessageTooLarge
-from aioshm.ends.remote_writer import Place, place_for
-from tests.helpers import HANG
+from aioshm.ends.remote_writer import Place, RemoteWriter, place_for
+from aioshm.links.curve import new_keys
+from tests.helpers import HANG, until
+from tests.remote_flows import RemoteEnds
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,52 @@ async def test_what_is_larger_than_a_chunk_has_to_be_within_the_overflow(overflo
         message = bytes(limit - 100)  # and what pickle adds
         await writer.enqueue(message, HANG)
         assert await reader.dequeue(HANG) == message
+
+
+class Host:
+    """A writer that only notes who died."""
+
+    def __init__(self) -> None:
+        self.dead: list[int] = []
+
+    def remote_joined(self, rank: int, pid: int, address: str) -> None:
+        """Nothing to note."""
+
+    def remote_left(self, rank: int) -> None:
+        """Nothing to note."""
+
+    def remote_died(self, rank: int) -> None:
+        """Note it."""
+        self.dead.append(rank)
+
+    def remote_moved(self) -> None:
+        """Nothing to note."""
+
+
+async def test_who_was_back_and_lost_again_within_one_look_is_not_dead_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host, ends, (keys, secret) = Host(), RemoteEnds(0), new_keys()
+    place = Place((0,), "127.0.0.1", "127.0.0.1", 0, 0.2)
+    writer = RemoteWriter(host, "writer", place, bytes(32), keys, secret, (1000, 4000, 4000))
+    monkeypatch.setattr(writer, "_flow", ends.sender)
+    dead_after = []
+
+    def look() -> None:
+        dead_after.append(list(host.dead))
+        if len(dead_after) == 1:
+            reader.connect()
+            ends.run()
+            reader.cut()
+        writer._heard()
+
+    try:
+        writer.start(asyncio.get_running_loop())
+        reader = ends.join(0)
+        reader.cut()
+        monkeypatch.setattr(writer._router, "look", look)
+        writer._heard()
+        await until(lambda: bool(host.dead))
+        assert (host.dead, dead_after) == ([0], [[], []])
+    finally:
+        writer.close()

@@ -151,14 +151,21 @@ class RemoteWriter:
             self._away.pop(rank).cancel()
         for rank in lost - self._away.keys():
             assert self._loop is not None
-            timer = self._loop.call_later(self._place.peer_timeout, self._give_up, rank)
+            last = self._flow.last_connection(rank)
+            timer = self._loop.call_later(self._place.peer_timeout, self._give_up, rank, last)
             self._away[rank] = timer
 
-    def _give_up(self, rank: int) -> None:
+    def _give_up(self, rank: int, last: tuple[int | None, int]) -> None:
         # The loop may have been busy for so long that it has not seen the reader come back.
         self._router.look()
         host = self._host()
-        if self._away.pop(rank, None) is None or rank not in self._flow.lost_ranks or host is None:
+        timer = self._away.pop(rank, None)
+        if timer is None or rank not in self._flow.lost_ranks or host is None:
+            return
+        if self._flow.last_connection(rank) != last:
+            # It was back, and is lost again: it has all its time once more.
+            timer.cancel()
+            self._watch()
             return
         self._flow.give_up(rank)
         host.remote_died(rank)

@@ -1,9 +1,9 @@
 """Small messages that travel as one: what the program sends, as messages of the flow.
 
 A message of the flow costs some tens of microseconds at either end, whatever its size.
-So the small messages of one turn of the loop go as one *batch*, and only a large one, or
-one of several frames, goes alone. Each is marked by a last frame, so that the first is
-still the message's own::
+So the small messages of a turn of the loop, or of a few, go as one *batch*, and only a
+large one, or one of several frames, goes alone. Each is marked by a last frame, so that
+the first is still the message's own::
 
     batch    [ payloads, one after the other ]        [ kind, number, lengths ]
     alone    [ frame ] [ frame ] …                    [ kind, number ]

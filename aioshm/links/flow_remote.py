@@ -124,6 +124,11 @@ class RemoteSender(Sender):
         """The ranks whose readers keep the first message in the window."""
         return [n for n, peer in self._peers.items() if peer.consumed == self._window.first]
 
+    def last_connection(self, rank: int) -> tuple[int | None, int]:
+        """The session of a rank's reader, and which of its connections was the last one."""
+        peer = self._peers[rank]
+        return peer.session, peer.connection
+
     def give_up(self, rank: int) -> None:
         """A reader was away for too long; keep what is for it until that is decided."""
         self.dead.add(rank)
