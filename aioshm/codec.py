@@ -86,17 +86,20 @@ class PickleCodec:
             head = dumps(obj, 5, buffer_callback=others.take)
             return [head, *others.views] if others.views else [head]
         finally:
-            others.busy = False
+            # In this order: a new list may start the collector, and a finalizer may encode.
             if others.views:
                 others.views = []
+            others.busy = False
 
     def decode(self, frames: Sequence[Buffer]) -> Any:
         """Unpickle an object; its large buffers are the frames themselves, not copies."""
         try:
             [head] = frames
         except ValueError:
-            return loads(frames[0], buffers=frames[1:])
-        return loads(head)
+            pass
+        else:
+            return loads(head)
+        return loads(frames[0], buffers=frames[1:])
 
     def __repr__(self) -> str:
         return "PickleCodec()"

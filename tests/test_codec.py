@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import array
+import gc
 import itertools
 import pickle
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -185,3 +188,101 @@ def test_the_codec_itself_can_be_pickled_and_shown() -> None:
     codec = pickle.loads(pickle.dumps(PickleCodec()))
     assert codec.decode(codec.encode("x")) == "x"
     assert repr(codec) == "PickleCodec()"
+
+
+class Encodes:
+    """Something that encodes another object while it is being pickled itself."""
+
+    def __init__(self, before: object, other: object, after: object) -> None:
+        self.parts = before, other, after
+        self.frames: Sequence[Buffer] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        before, other, after = self.parts
+        return tuple, ([before, Then(self, other), after],)
+
+
+class Then:
+    """The moment of a pickling at which another object is encoded."""
+
+    def __init__(self, owner: Encodes, other: object) -> None:
+        self.owner, self.other = owner, other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.owner.frames = PickleCodec().encode(self.other)
+        return str, ("then",)
+
+
+def test_an_object_that_encodes_another_while_it_is_pickled_mixes_up_nothing() -> None:
+    mine, others = np.full(THRESHOLD, 1, np.uint8), np.full(THRESHOLD, 2, np.uint8)
+    both = Encodes(mine, [others, others + 1], mine + 2)
+    before, then, after = there_and_back(both)
+    assert (before[0], then, after[0]) == (1, "then", 3)
+    one, other = PickleCodec().decode(through_a_ring(both.frames))
+    assert (one[0], other[0]) == (2, 3)
+
+
+def test_what_failed_to_encode_leaves_nothing_to_the_next() -> None:
+    codec = PickleCodec()
+    with pytest.raises(RuntimeError, match="not me"):
+        codec.encode([np.zeros(THRESHOLD, np.uint8), Unpicklable()])
+    assert len(codec.encode("next")) == 1
+    assert len(codec.encode(np.zeros(THRESHOLD, np.uint8))) == 2
+
+
+class Dying:
+    """Garbage whose finalizer encodes something large."""
+
+    def __init__(self, said: list[Sequence[Buffer]]) -> None:
+        self.me, self.said = self, said
+
+    def __del__(self) -> None:
+        self.said.append(PickleCodec().encode(pickle.PickleBuffer(b"B" * THRESHOLD)))
+
+
+def test_a_finalizer_that_encodes_at_any_allocation_mixes_up_nothing() -> None:
+    codec, large, before = PickleCodec(), pickle.PickleBuffer(b"A" * THRESHOLD), gc.get_threshold()
+    said: list[Sequence[Buffer]] = []
+    gc.disable()
+    gc.freeze()
+    try:
+        for allocations in range(1, 40):
+            gc.collect()
+            Dying(said)
+            gc.set_threshold(allocations)
+            gc.enable()
+            frames = codec.encode(large)
+            gc.disable()
+            assert bytes(codec.decode(through_a_ring(frames))) == large.raw()
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+        gc.enable()
+        gc.collect()
+    assert len(said) == 39
+    for frames in said:
+        assert bytes(codec.decode(through_a_ring(frames))) == b"B" * THRESHOLD
+
+
+def test_threads_that_encode_at_once_mix_up_nothing() -> None:
+    codec = PickleCodec()
+
+    def work(number: int) -> bool:
+        array = np.full(THRESHOLD, number, np.uint8)
+        for _ in range(300):
+            slow = [array, Slow(), array + 1]
+            one, _, other = codec.decode(through_a_ring(codec.encode(slow)))
+            if (one[0], other[0]) != (number, number + 1):
+                return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(0, 40, 10)))
+
+
+class Slow:
+    """Something whose pickling lets other threads run."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        time.sleep(0)
+        return str, ("slow",)

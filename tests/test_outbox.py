@@ -8,6 +8,7 @@ from aioshm.ends import outbox
 from aioshm.ends.outbox import OVERHEAD, Outbox
 from aioshm.links.flow_batch import SMALL, Batch, unpack
 from aioshm.shm.layout import OBJECT, RAW
+from tests.helpers import HANG
 from tests.remote_flows import RemoteEnds, RemoteReader
 
 LARGEST, SMALL_LIMIT, LARGE_LIMIT = 1000, 4000, 6000
@@ -52,34 +53,48 @@ def test_small_messages_are_gathered_until_there_is_something_to_send() -> None:
     for payload in (b"a", b"b", b"c"):
         writer.write(payload)
     assert (writer.ends.sender.messages, writer.box.waiting) == (0, 3)
-    assert writer.received() == []  # more may come in the next turn
     assert writer.received() == [Batch(OBJECT, 0, [[b"a"], [b"b"], [b"c"]], False)]
     assert (writer.ends.sender.messages, writer.box.waiting) == (1, 3)
 
 
-def test_a_message_by_itself_waits_for_nothing() -> None:
-    writer = Writer()
-    writer.write(b"a")
-    assert not writer.box.gather(False)
-    assert writer.received() == [Batch(OBJECT, 0, [[b"a"]], False)]
-
-
-def test_a_batch_waits_as_long_as_each_turn_brings_more_but_not_for_ever() -> None:
-    writer = Writer(small=1 << 20)
+def turns_until_sealed(writer: Writer, first: int, each: int) -> int:
+    """How many turns, the first one included, bring messages before they are sealed."""
+    before = writer.ends.sender.messages
     turns = 0
-    while not writer.ends.sender.messages:
-        for _ in range(64):
+    while writer.ends.sender.messages == before:
+        for _ in range(each if turns else first):
             writer.write(b"x")
-        assert writer.box.gather(False) == (not writer.ends.sender.messages)
+        assert writer.box.gather(False) == (writer.ends.sender.messages == before)
         turns += 1
-    assert turns * 64 == outbox._ENOUGH
+    return turns
+
+
+@pytest.mark.parametrize(
+    ("first", "each", "turns"),
+    [(1, 1, 1), (2, 2, 1), (31, 31, 1), (32, 0, 2), (64, 2, 2), (32, 32, 8), (64, 64, 4)],
+)
+def test_a_batch_waits_for_more_in_a_flood_only(
+    monkeypatch: pytest.MonkeyPatch, first: int, each: int, turns: int
+) -> None:
+    monkeypatch.setattr(outbox, "_LONGEST", HANG)
+    writer = Writer(small=1 << 20)
     for _ in range(2):
-        writer.write(b"y")
-    assert [writer.box.gather(False) for _ in range(3)] == [True, False, False]
-    writer.write(b"z")
-    writer.write(b"z")
+        assert turns_until_sealed(writer, first, each) == turns
+    assert writer.box.waiting == 2 * (first + (turns - 1) * each)
+
+
+def test_a_batch_does_not_wait_for_long_even_in_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "_LONGEST", 0.0)
+    assert turns_until_sealed(Writer(small=1 << 20), 64, 64) == 1
+
+
+def test_a_batch_is_sealed_at_once_where_it_must_be() -> None:
+    writer = Writer(small=1 << 20)
+    for _ in range(64):
+        writer.write(b"x")
+    assert writer.box.gather(False)
     assert not writer.box.gather(True)
-    assert [len(batch.messages) for batch in writer.received()] == [256, 2, 2]
+    assert [len(batch.messages) for batch in writer.received()] == [64]
 
 
 def test_batches_are_urgent_once_a_quarter_of_the_room_is_taken() -> None:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from aioshm import Backoff, Handle, MessageQueue
-from tests.helpers import HANG, Child, Pipe, pair
+from aioshm import Backoff, Handle, MessageQueue, ReaderDied
+from tests.helpers import HANG, Child, Pipe, pair, until
 
 
 async def idle_and_count(pipe: Pipe, handle: Handle) -> None:
@@ -94,6 +94,47 @@ async def test_a_polling_loop_with_timeout_zero_lets_others_run_too() -> None:
             with pytest.raises(TimeoutError):
                 await reader.dequeue(timeout=0)
         assert ran.is_set()
+
+
+async def test_calls_that_fail_at_once_let_others_run_too() -> None:
+    alone = MessageQueue.create()
+    writer, reader = await pair()
+    async with alone, writer:
+        assert not alone.stats().readers
+        reader._drop()  # to the writer this is a death
+        await until(lambda: bool(writer.stats().dead))
+        for queue, error in ((alone, TimeoutError), (writer, ReaderDied)):
+            ran = asyncio.Event()
+            asyncio.get_running_loop().call_soon(ran.set)
+            for _ in range(64):
+                with pytest.raises(error):
+                    await queue.enqueue("never written", timeout=0)
+            assert ran.is_set()
+    await reader.aclose()
+
+
+async def test_one_who_was_cancelled_in_line_gets_to_run_although_messages_never_end() -> None:
+    writer, reader = await pair()
+    async with writer, reader:
+        still_there = []
+
+        async def read() -> None:
+            for number in range(200):
+                assert await reader.dequeue() == number
+                still_there.append(not second.done())
+
+        first = asyncio.create_task(read())
+        second = asyncio.create_task(reader.dequeue())
+        await until(lambda: reader._waiter.length == 2 and reader.stats().waits.parks > 0)
+        for number in range(200):
+            writer.enqueue_nowait(number)
+        # In one tick, as where the bell rings while the timeout of the other one is over. So
+        # who goes on finds the other one still in line, and must not stay alone for ever.
+        reader._waiter.notify()
+        second.cancel()
+        await first
+        assert 1 <= sum(still_there) <= 64
+        assert second.cancelled()
 
 
 async def test_without_the_doorbell_neither_side_rings() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aioshm import AioshmError, MessageQueue, QueueEmpty, QueueFull, WrongEnd
+from aioshm import AioshmError, Evicted, MessageQueue, QueueEmpty, QueueFull, WrongEnd
 from aioshm.links.flow import PIECE
 from tests.helpers import HANG, until
 from tests.remotes import SOON, consumed, gathered, remote_pair, remote_queue
@@ -271,3 +271,30 @@ async def test_neither_repr_nor_logs_nor_errors_tell_a_secret(
     assert [r.levelname for r in caplog.records if "rank 0 joined" in r.getMessage()][:1] == [
         "INFO"
     ]
+
+
+async def test_a_pump_that_an_interrupt_struck_is_woken_by_the_next_message() -> None:
+    async with gathered() as (writer, (reader,)):
+        await writer.enqueue(1)
+        await writer.enqueue(2)
+        router = vars(writer)["_router"]
+        await until(lambda: not router.due)
+        for number in range(3, 60):
+            await writer.enqueue(number)
+            if number == 40:
+                assert router.due
+                router.due = False  # what the interrupt leaves: gathered, and nobody to send it
+        assert router.due
+        assert [await reader.dequeue(HANG) for _ in range(59)] == list(range(1, 60))
+
+
+async def test_an_evicted_reader_gets_nothing_more_of_the_batch_at_hand() -> None:
+    async with gathered() as (writer, (reader,)):
+        for number in range(20):
+            await writer.enqueue(number)
+        assert await reader.dequeue(HANG) == 0
+        writer.evict(0)
+        await until(lambda: vars(reader)["_failure"] is not None)
+        for _ in range(3):
+            with pytest.raises(Evicted):
+                await reader.dequeue(HANG)

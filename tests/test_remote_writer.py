@@ -99,7 +99,7 @@ async def test_who_was_back_and_lost_again_within_one_look_is_not_dead_yet(
         writer.start(asyncio.get_running_loop())
         reader = ends.join(0)
         reader.cut()
-        monkeypatch.setattr(writer._router, "look", look)
+        monkeypatch.setattr(writer.router, "look", look)
         writer._heard()
         await until(lambda: bool(host.dead))
         assert (host.dead, dead_after) == ([0], [[], []])

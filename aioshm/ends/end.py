@@ -148,11 +148,13 @@ class End:
         self._bind()
         waiter = self._waiter
         calls = self._short + self._kept
-        if not calls and self._open and not waiter.length:
+        if not calls:
+            # Whatever the state: neither a call that fails at once lets the loop run, nor one
+            # that finds nobody before it but tasks which were cancelled and did not run since.
             await turn()
             calls = _TURN_EVERY
         # Nobody may go past those in line, nor past the holder of a lease.
-        self._short, self._kept = 0, max(0, calls - 1)
+        self._short, self._kept = 0, calls - 1
         try:
             return await waiter.wait(attempt, timeout, late, hold=hold)
         finally:

@@ -1,15 +1,16 @@
 """What is written for readers on other machines: gathered, bounded, handed to the flow.
 
-The small messages of one turn of the loop are gathered to a batch, and those of the next
-turns too as long as each brings more; then it is sealed, copied once for all readers and
-appended to the flow, and so it is when it is long enough. A message by itself waits for
-nothing, and a large one is appended at once. All of them count from the moment they were
-written. Small ones are bounded like those in the ring, by its size; large ones by
+The small messages of one turn of the loop are gathered to a batch, and in a flood those of
+the next turns too, for a millisecond at most; then it is sealed, copied once for all
+readers and appended to the flow. Where there is no flood nothing waits for more, and a
+large message is appended at once. All of them count from the moment they were written.
+Small ones are bounded like those in the ring, by its size; large ones by
 ``max_overflow_bytes``; so that neither kind has to wait for the other.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -25,8 +26,14 @@ OVERHEAD = 64
 """What a message without bytes takes, as in the ring."""
 
 _MOST_PAYLOADS = 512
+_FLOOD = 32
+"""Messages a turn that are a flood: half of what the writer's calls may do in one."""
+
 _ENOUGH = 256
-"""Messages for which a batch waits, if each turn brings more: four turns of a flood."""
+"""Messages for which a batch waits in a flood: four turns."""
+
+_LONGEST = 1e-3
+"""Seconds after which a batch waits no more, since a turn may take long."""
 
 _URGENT_FROM = 0.25
 """The part of the room for small messages from which on readers are to hurry."""
@@ -60,6 +67,7 @@ class Outbox:
         self._kept: deque[tuple[int, int, int, int]] = deque()
         self.large = self._sealed = 0
         self._seen = 0
+        self._since = 0.0
         flow.gather = self.gather
 
     def has_room(self, nbytes: int) -> bool:
@@ -109,9 +117,13 @@ class Outbox:
     def gather(self, now: bool) -> bool:
         """Append what was gathered, or tell that more is to be waited for, for one turn."""
         count = len(self.payloads)
-        if not now and count > 1 and self._seen < count < _ENOUGH:
-            self._seen = count
-            return True
+        if not now and self._seen + _FLOOD <= count < _ENOUGH:
+            passed = time.monotonic()
+            if not self._seen:
+                self._since = passed
+            if passed < self._since + _LONGEST:
+                self._seen = count
+                return True
         self.seal()
         return False
 
@@ -119,10 +131,10 @@ class Outbox:
         """Append what was gathered."""
         payloads = self.payloads
         if payloads:
-            self.payloads, self._seen = [], 0
-            self._flow.number = self.first + len(payloads)
             urgent = self.room < self._urgent_below
             frames = pack_batch(self.first, payloads, urgent=urgent)
+            self.payloads, self._seen = [], 0
+            self._flow.number = self.first + len(payloads)
             cost = len(frames[0]) + OVERHEAD * len(payloads)
             self._keep(frames, cost, (len(payloads), cost, 0))
 

@@ -135,6 +135,7 @@ class ReaderEnd(End):
         """We did not get in; called by the link."""
         error.args = (f"{self._who}: {error}",)
         self._failure = error
+        self._set_open(False)
         self._changed()
 
     def _check_ready(self) -> bool | None:

@@ -76,6 +76,7 @@ class RemoteWriter:
 
     Attributes:
         outbox: what they have not consumed.
+        router: what sends it.
         port: where it listens.
         address: where readers connect.
     """
@@ -98,10 +99,10 @@ class RemoteWriter:
         self._away: dict[int, asyncio.TimerHandle] = {}
         self._lacks: int | None = None
         self._parking: Parking | None = None
-        self._router = TcpRouter(
+        self.router = TcpRouter(
             flow, place.bind, place.port, keys, secret, place.peer_timeout, weakly(self._heard)
         )
-        self.port = self._router.port
+        self.port = self.router.port
         self.address = network.endpoint(place.connect, self.port)
 
     # -- readers come and go -----------------------------------------------------------
@@ -109,13 +110,13 @@ class RemoteWriter:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to let readers in, in this loop."""
         self._loop = loop
-        self._router.start(loop)
+        self.router.start(loop)
 
     def tell(self, *, ready: bool, closed: bool = False) -> None:
         """Tell every reader how the queue is."""
         self.outbox.seal()
         self._flow.tell(ready=ready, closed=closed)
-        self._router.wake()
+        self.router.wake()
 
     def let_go(self, rank: int) -> None:
         """Wait no more for a reader that died; it may come back, and miss what it misses."""
@@ -125,7 +126,7 @@ class RemoteWriter:
     def evict(self, rank: int) -> None:
         """Wait no more for a reader, and tell it so."""
         self._flow.evict(rank)
-        self._router.wake()
+        self.router.wake()
         self._watch()
 
     def _heard(self) -> None:
@@ -135,7 +136,7 @@ class RemoteWriter:
         events, self._flow.events = self._flow.events, []
         for event in events:
             if isinstance(event, Joined):
-                address = self._router.addresses.pop(event.rank, "")
+                address = self.router.addresses.pop(event.rank, "")
                 host.remote_joined(event.rank, event.pid, address)
             else:
                 host.remote_left(event.rank)
@@ -157,7 +158,7 @@ class RemoteWriter:
 
     def _give_up(self, rank: int, last: tuple[int | None, int]) -> None:
         # The loop may have been busy for so long that it has not seen the reader come back.
-        self._router.look()
+        self.router.look()
         host = self._host()
         timer = self._away.pop(rank, None)
         if timer is None or rank not in self._flow.lost_ranks or host is None:
@@ -191,11 +192,12 @@ class RemoteWriter:
             self._lacks = None
             return True
         self._lacks = nbytes
+        self.router.wake()  # what was gathered may have been sealed for it
         return False
 
     def wake(self) -> None:
         """There is something to send."""
-        self._router.wake()
+        self.router.wake()
 
     # -- waiting ---------------------------------------------------------------------------
 
@@ -254,7 +256,7 @@ class RemoteWriter:
     def stats(self) -> RemoteStats:
         """Give the counts."""
         box = self.outbox
-        breaches = self._flow.breaches + self._router.strangers
+        breaches = self._flow.breaches + self.router.strangers
         return RemoteStats(box.waiting, box.small + box.large, breaches)
 
     def close(self) -> None:
@@ -262,7 +264,7 @@ class RemoteWriter:
         for timer in self._away.values():
             timer.cancel()
         self._away.clear()
-        self._router.close()
+        self.router.close()
 
 
 def place_for(

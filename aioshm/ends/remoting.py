@@ -68,7 +68,7 @@ class RemotingWriter(OverflowingWriter):
             for segment in self._segments:
                 segment.close()
             raise
-        self._outbox = self._remote.outbox
+        self._outbox, self._router = self._remote.outbox, self._remote.router
         # What fits neither a batch nor the ring goes the longer way.
         self._most = min(SMALL, payload) + OVERHEAD
         self._handle = replace(
@@ -155,7 +155,7 @@ class RemotingWriter(OverflowingWriter):
             frames = encode(obj)
         except Exception as error:
             self._raise_encode(obj, error)
-        short, outbox = self._short, self._outbox
+        short, outbox, router = self._short, self._outbox, self._router
         payload = frames[0]
         cost = len(payload) + OVERHEAD
         if (
@@ -172,7 +172,9 @@ class RemotingWriter(OverflowingWriter):
             number = ring.number
             if not outbox.payloads:
                 outbox.first = number
-                self._remote.wake()
+            if not router.due:
+                # With every message: an interrupt may have struck the pump that was due.
+                router.wake()
             try:
                 written = not self._here or ring.try_write(frames)
             finally:

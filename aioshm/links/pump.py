@@ -75,6 +75,9 @@ class Shell:
 
     Raises:
         OSError: no descriptor is left.
+
+    Attributes:
+        due: it will pump soon.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class Shell:
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = changed
-        self._due = self._closed = False
+        self.due = self._closed = False
         self._monitor: zmq.Socket[bytes] | None = None
         need_descriptors(_DESCRIPTORS)
         self._context = zmq.Context()
@@ -111,8 +114,8 @@ class Shell:
 
     def wake(self) -> None:
         """There may be something to send: pump soon."""
-        if not self._due and not self._closed and self._loop is not None:
-            self._due = True
+        if not self.due and not self._closed and self._loop is not None:
+            self.due = True
             self._loop.call_soon(self._pump)
 
     def look(self) -> None:
@@ -122,7 +125,7 @@ class Shell:
             self._pump()
 
     def _pump(self) -> None:
-        self._due = False
+        self.due = False
         for _ in range(AT_ONCE):
             if self._closed:
                 return

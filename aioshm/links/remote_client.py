@@ -182,7 +182,8 @@ class RemoteClient:
         self._leave_at_end()
         self._unsaid += 1
         # To tell costs either end as much as a batch itself. So the writer hears of several at
-        # once; but not late, and where it is short of room as soon as nothing is left to take.
+        # once; but not late (a program that blocks its loop delays it), and where it is short
+        # of room as soon as nothing is left to take.
         if self._unsaid >= _SAY_EVERY or (self.inbox.urgent and not self.inbox.has_more()):
             self._say()
         elif self._saying is None and self._loop is not None:
