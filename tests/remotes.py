@@ -65,7 +65,7 @@ async def consumed(writer: Writer) -> None:
 def pump_of(end: Any) -> Any:
     """The pump of the socket of one end, for tests that make it stand still."""
     link = end._remote
-    return link._router if isinstance(end, Writer) else link._dealer
+    return link.router if isinstance(end, Writer) else link._dealer
 
 
 def arrived(reader: Any) -> bool:
