@@ -158,22 +158,13 @@ def _fork_readers(line: Line, channel: Channel, payload: Payload) -> Family:
 
 async def _read(channel: Channel, rank: int, payload: Payload) -> Figures:
     verifier = Verifier(payload)
+    see = verifier.see
     async with channel.reader(rank) as end:
         await end.ready()
         receive = end.receive
-        number, right = 0, payload.right
         while (message := await receive()) is not None:
-            # As `see` does, which is called for what it has to say: it takes half as long again.
-            try:
-                as_sent = right(number, message)
-            except Exception:
-                as_sent = False
-            if not as_sent:
-                verifier.messages = number
-                verifier.see(message)
-            number += 1
+            see(message)
         ended = time.monotonic_ns()
-        verifier.messages = number
         return {**verifier.report(), "end": ended}
 
 
