@@ -85,6 +85,10 @@ class End:
         """Say for whom `wait_until_ready` waits."""
 
     @abstractmethod
+    def _late(self, waited: float, over: bool) -> None:
+        """What a wait for a message, or for room, has to say or raise; see `Waiter.wait`."""
+
+    @abstractmethod
     def _leave(self) -> None:
         """Tell the other end and let go of the link."""
 
@@ -140,7 +144,6 @@ class End:
         self,
         attempt: Callable[[], T | None],
         timeout: float | None,
-        late: Callable[[float, bool], None],
         *,
         hold: bool = False,
     ) -> T:
@@ -156,7 +159,7 @@ class End:
         # Nobody may go past those in line, nor past the holder of a lease.
         self._short, self._kept = 0, calls - 1
         try:
-            return await waiter.wait(attempt, timeout, late, hold=hold)
+            return await waiter.wait(attempt, timeout, self._late, hold=hold)
         finally:
             if self._open and not waiter.length:
                 self._short, self._kept = self._kept, 0

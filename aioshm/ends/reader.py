@@ -188,7 +188,7 @@ class ReaderEnd(End):
                         self._raise_decode(error)
                 if kind == RAW:
                     return frames[0]
-        return self._decode(await self._wait(self._try_read, timeout, self._late))
+        return self._decode(await self._wait(self._try_read, timeout))
 
     def dequeue_nowait(self) -> Any:
         """Read the next message, if there is one now.
@@ -297,7 +297,7 @@ class ReaderEnd(End):
         """
 
         async def borrow() -> tuple[int, Window]:
-            return await self._wait(self._try_lease, timeout, self._late, hold=True)
+            return await self._wait(self._try_lease, timeout, hold=True)
 
         return ReadLease(borrow, self._decode_borrowed, self._consume, self._waiter.leave)
 

@@ -86,7 +86,7 @@ class RemoteReaderEnd(ReaderEnd):
                     return decode(frames)
                 except Exception as error:
                     self._raise_decode(error)
-        return self._decode(await self._wait(self._try_read, timeout, self._late))
+        return self._decode(await self._wait(self._try_read, timeout))
 
     def _try_read(self) -> Record | None:
         if not self._is_there():

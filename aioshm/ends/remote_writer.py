@@ -195,10 +195,6 @@ class RemoteWriter:
         self.router.wake()  # what was gathered may have been sealed for it
         return False
 
-    def wake(self) -> None:
-        """There is something to send."""
-        self.router.wake()
-
     # -- waiting ---------------------------------------------------------------------------
 
     def over(self, parking: Parking) -> Parking:

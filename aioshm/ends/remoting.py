@@ -176,10 +176,8 @@ class RemotingWriter(OverflowingWriter):
                 # With every message: an interrupt may have struck the pump that was due.
                 router.wake()
             try:
-                written = not self._here or ring.try_write(frames)
+                written = ring.try_write(frames)
             finally:
-                if not self._here:
-                    ring.number = number + 1
                 if ring.number != number:
                     # An interrupt finds no call but the last where it could come in between.
                     outbox.room -= cost
@@ -207,7 +205,7 @@ class RemotingWriter(OverflowingWriter):
             # the others get too.
             if self._ring.number != number:
                 self._outbox.append(OBJECT, number, frames)
-                self._remote.wake()
+                self._router.wake()
 
     def _try_claim(self, nbytes: int) -> slice | None:
         if not self._check_ready():
@@ -234,7 +232,7 @@ class RemotingWriter(OverflowingWriter):
         finally:
             if self._ring.number != number:
                 self._outbox.append(RAW, number, [written])
-                self._remote.wake()
+                self._router.wake()
 
     def _holding_back(self) -> dict[int, int]:
         holding = self._remote.holding_back()

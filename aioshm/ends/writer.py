@@ -60,7 +60,7 @@ class WriterEnd(AdmittingEnd):
         await self._enqueue_later(frames, timeout)
 
     async def _enqueue_later(self, frames: Sequence[Buffer], timeout: float | None) -> None:
-        await self._wait(lambda: self._try_write(frames), timeout, self._late)
+        await self._wait(lambda: self._try_write(frames), timeout)
 
     def enqueue_nowait(self, obj: Any) -> None:
         """Write one object for every reader, now.
@@ -138,8 +138,7 @@ class WriterEnd(AdmittingEnd):
             raise ValueError(f"acquire_write: {nbytes} bytes where 0 or more were expected")
 
         async def claim() -> tuple[Segment, slice]:
-            wait = self._wait
-            where = await wait(lambda: self._try_claim(nbytes), timeout, self._late, hold=True)
+            where = await self._wait(lambda: self._try_claim(nbytes), timeout, hold=True)
             return self._claimed_in(), where
 
         return WriteLease(nbytes, claim, self._commit, self._waiter.leave)
